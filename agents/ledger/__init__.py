@@ -1,0 +1,1 @@
+"""The ledger: the transactional core that turns commands into state changes exactly once."""

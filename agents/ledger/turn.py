@@ -1,0 +1,71 @@
+"""A turn: what the ledger asks the deciding agent, and what it gets back.
+
+The ledger hands one `Turn` of a partition at a time to the deciding agent and waits for its
+`Verdict`. Nothing of a verdict is visible before the ledger has committed all of it together
+with the progress of the turn; a verdict that never comes (the agent raised) costs the partition a
+rebuild from its committed state, after which the same records come again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from agents.ledger.log import Cut, Headers, Record
+from agents.references import References
+
+__all__ = ["Cut", "Headers", "Output", "Record", "Turn", "Verdict"]
+
+
+class Output(NamedTuple):
+    """One record to write, to the partition number that the turn's commands came from."""
+
+    topic: str
+    """Logical name of an output topic."""
+    key: bytes | None
+    value: bytes
+    headers: Headers = ()
+
+
+@dataclass(slots=True)
+class Verdict:
+    """All that a turn changes. Written in one transaction, in the order given."""
+
+    outputs: Sequence[Output]
+    states: Mapping[bytes, tuple[object, bytes]]
+    """Record key -> (decoded state, to be offered again in `Turn.cached`; its encoded form)."""
+    staff: Mapping[bytes, bytes | None] = field(default_factory=dict)
+    """Records of the reference topic `staff`; None removes one."""
+
+
+@dataclass(slots=True)
+class Turn:
+    """Records of one partition to decide, in order, on the state left by the turn before."""
+
+    number: int
+    """Counts the turns of this partition since its first; the committed ones have no gap."""
+    partition: int
+    records: Sequence[Record]
+    """Merged by (broker timestamp, topic rank, offset); offsets ascend per topic."""
+    states: Mapping[bytes, bytes]
+    """Committed states of this partition by record key, encoded. Read only."""
+    cached: Mapping[bytes, object]
+    """Decoded forms of some of `states`, as a former verdict gave them. Read only: a decision
+    must not change an object found here, since its turn may yet fail."""
+    references: References
+    """Employers, sites and staff, at least as of this turn's barrier. Live: read it only within
+    one synchronous decision. The turn's own staff writes are not in it."""
+    rules_version: str
+    answer: asyncio.Future[Verdict]
+
+    @property
+    def witness(self) -> bytes:
+        """Which turn and which offsets of the reference topics the decision used (for a replay).
+
+        ASCII, such as ``t=123;employers=12;sites=4;staff=33;rules=1``; belongs into a header of
+        each outcome. Read it within the same synchronous decision as `references`.
+        """
+        offsets = "".join(f"{topic}={next_};" for topic, next_ in self.references.offsets.items())
+        return f"t={self.number};{offsets}rules={self.rules_version}".encode()
