@@ -1,0 +1,171 @@
+"""Codes to scan: the text behind the personal code 个人建设码 and the site code 工地建设码.
+
+A code is ``RN:`` and the base32 (RFC 4648 alphabet, upper case, no padding) of
+
+====== ===== ============================================================================
+field  bytes meaning
+====== ===== ============================================================================
+kind   1     1 person, 2 site
+key id 1     which of the deployment's keys made the tag, 0 to 255
+step   4     big endian; Unix time / 60 s for a person, / 86,400 s for a site, rounded down
+id     n     a person id's 16 bytes, or the site id (1 to 64 characters) in UTF-8
+tag    16    the first bytes of HMAC-SHA256, by that key, over all the bytes before it
+====== ===== ============================================================================
+
+One code has exactly one text: lower case, padding, blanks and non-zero spare bits are refused.
+All characters are of the QR alphanumeric set, so the drawn symbol stays small.
+
+The key with the highest id issues, every key in the mapping verifies: a rotation adds a higher id
+everywhere first, and drops the old one when its last codes have left their window.
+
+Nothing here reads a clock: whoever issues or judges a code says at what time.
+"""
+
+from __future__ import annotations
+
+import hmac
+import struct
+from collections.abc import Mapping
+from typing import Final, Literal, NamedTuple
+
+PREFIX: Final = "RN:"
+
+Kind = Literal["person", "site"]
+Keys = Mapping[int, bytes]
+"""Code keys by key id."""
+
+SITE_ID_LENGTH_MAX: Final = 64
+"""Characters, not bytes."""
+
+_HEADER: Final = struct.Struct(">BBI")
+_PERSON_BYTE: Final = 1
+_SITE_BYTE: Final = 2
+_PERSON_ID_BYTES: Final = 16
+_TAG_BYTES: Final = 16
+_STEP_S: Final = {"person": 60, "site": 86_400}
+_STEP_MS: Final = {kind: 1_000 * step_s for kind, step_s in _STEP_S.items()}
+
+# UTF-8 spends at most four bytes a character, base32 eight characters on five bytes.
+_BODY_BYTES_MAX: Final = _HEADER.size + 4 * SITE_ID_LENGTH_MAX + _TAG_BYTES
+_TEXT_LENGTH_MAX: Final = len(PREFIX) + -(-_BODY_BYTES_MAX * 8 // 5)
+
+# int() reads base 32 with the digits 0-9a-v in one call, where base64.b32decode loops in Python.
+# Every byte that is no base32 character becomes "!", which int() refuses; the plain call would
+# let signs, blanks, underscores and lower case through.
+_BASE32: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+_INT_DIGITS: Final = b"0123456789abcdefghijklmnopqrstuv"
+_TO_INT_DIGITS: Final = bytes(
+    _INT_DIGITS[_BASE32.index(byte)] if byte in _BASE32 else ord("!") for byte in range(256)
+)
+
+
+class Code(NamedTuple):
+    """A code whose tag was verified. It may still be outside its window: see `in_window`."""
+
+    kind: Kind
+    key_id: int
+    step: int
+    """Minutes (person) or days (site) since the Unix epoch, when the code was issued."""
+    id: str
+    """A person id (32 lower-case hex characters) or a site id, by kind."""
+
+
+def issue_person_code(keys: Keys, person: str, at_unix_s: int) -> str:
+    """The text of a person's code at this Unix time in seconds.
+
+    Raises ValueError for a person id that is not 32 lower-case hex characters, a time outside the
+    format, or no usable key.
+    """
+    try:
+        person_bytes = bytes.fromhex(person)
+    except ValueError:
+        person_bytes = b""
+    if len(person_bytes) != _PERSON_ID_BYTES or person_bytes.hex() != person:
+        raise ValueError("a person id is 32 lower-case hexadecimal characters")
+    return _issue(keys, _PERSON_BYTE, at_unix_s // _STEP_S["person"], person_bytes)
+
+
+def issue_site_code(keys: Keys, site: str, at_unix_s: int) -> str:
+    """The text of a site's code at this Unix time in seconds.
+
+    Raises ValueError for a site id that is not 1 to 64 characters without ``/``, a time outside
+    the format, or no usable key.
+    """
+    if not _is_site_id(site):
+        raise ValueError("a site id has 1 to 64 characters and no '/'")
+    return _issue(keys, _SITE_BYTE, at_unix_s // _STEP_S["site"], site.encode())
+
+
+def parse(keys: Keys, text: str) -> Code | None:
+    """The code a text stands for, or None, which the rules answer with ``code_invalid``.
+
+    None: another prefix, a text that is not the one base32 form, a wrong length, an unknown kind
+    or key id, a tag that does not match. The window is not judged here.
+    """
+    if not text.startswith(PREFIX) or len(text) > _TEXT_LENGTH_MAX:
+        return None
+    try:
+        digits = text[len(PREFIX) :].encode("ascii").translate(_TO_INT_DIGITS)
+        number = int(digits, 32)
+    except ValueError:
+        return None
+    length, spare_bits = divmod(5 * len(digits), 8)
+    # Five spare bits or more are a whole character too many.
+    if length <= _HEADER.size + _TAG_BYTES or spare_bits >= 5 or number & ((1 << spare_bits) - 1):
+        return None
+    body = (number >> spare_bits).to_bytes(length, "big")
+    kind_byte, key_id, step = _HEADER.unpack_from(body)
+    key = keys.get(key_id)
+    if key is None:
+        return None
+    if not hmac.compare_digest(_tag(key, body[:-_TAG_BYTES]), body[-_TAG_BYTES:]):
+        return None
+    identifier = body[_HEADER.size : -_TAG_BYTES]
+    if kind_byte == _PERSON_BYTE:
+        if len(identifier) != _PERSON_ID_BYTES:
+            return None
+        return Code("person", key_id, step, identifier.hex())
+    if kind_byte == _SITE_BYTE:
+        try:
+            site = identifier.decode()
+        except UnicodeDecodeError:
+            return None
+        return Code("site", key_id, step, site) if _is_site_id(site) else None
+    return None
+
+
+def in_window(code: Code, at_ms: int) -> bool:
+    """Whether a code is accepted at this time, in Unix milliseconds; if not: ``code_expired``.
+
+    A person's code is accepted from one step (minute) before to two steps after its own, a site's
+    on its day (UTC) and the next.
+    """
+    step = at_ms // _STEP_MS[code.kind]
+    if code.kind == "person":
+        return code.step - 1 <= step <= code.step + 2
+    return code.step <= step <= code.step + 1
+
+
+def _issue(keys: Keys, kind_byte: int, step: int, identifier: bytes) -> str:
+    if not keys:
+        raise ValueError("no code key is configured, so no code can be issued")
+    key_id = max(keys)
+    try:
+        signed = _HEADER.pack(kind_byte, key_id, step) + identifier
+    except struct.error as error:
+        raise ValueError(
+            f"key id {key_id} must fit in 1 byte and step {step} in 4 bytes, unsigned"
+        ) from error
+    body = signed + _tag(keys[key_id], signed)
+    length = -(-len(body) * 8 // 5)
+    number = int.from_bytes(body, "big") << (5 * length - 8 * len(body))
+    characters = (_BASE32[number >> shift & 31] for shift in range(5 * (length - 1), -5, -5))
+    return PREFIX + bytes(characters).decode("ascii")
+
+
+def _tag(key: bytes, signed: bytes) -> bytes:
+    return hmac.digest(key, signed, "sha256")[:_TAG_BYTES]
+
+
+def _is_site_id(text: str) -> bool:
+    return 1 <= len(text) <= SITE_ID_LENGTH_MAX and "/" not in text
