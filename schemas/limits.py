@@ -1,0 +1,68 @@
+"""Every limit of the system, in one place, each with what happens past it.
+
+Names end in their unit. A limit that the wire contract fixes says so; the others may be tuned.
+"""
+
+from typing import Final
+
+SECOND_MS: Final = 1_000
+MINUTE_MS: Final = 60 * SECOND_MS
+HOUR_MS: Final = 60 * MINUTE_MS
+DAY_MS: Final = 24 * HOUR_MS
+
+# --- what may be a command (contract) ------------------------------------------------------------
+
+VALUE_BYTES_MAX: Final = 65_536
+"""A larger record value is no command: dead letter `too_large`."""
+
+ID_CHARS_MAX: Final = 128
+"""Ids of commands, offers, assignments, entries, batches: longer is `not_an_envelope` or
+`data_invalid`."""
+
+SITE_CHARS_MAX: Final = 64
+POSITION_CHARS_MAX: Final = 64
+
+DEAD_LETTER_VALUE_BYTES_MAX: Final = 65_536
+"""A dead letter carries at most this much of the value; its full length and hash always."""
+
+# --- time (contract) -----------------------------------------------------------------------------
+
+FUTURE_MS_MAX: Final = 5 * MINUTE_MS
+"""A command whose `time` is further ahead of the broker's answers `from_the_future`."""
+
+PAST_MS_MAX: Final = 7 * DAY_MS
+"""A command whose `time` is further behind the broker's answers `too_late`."""
+
+OFFER_OPEN_MS_MAX: Final = 30 * DAY_MS
+"""An offer expires this long (broker time) after it was sent."""
+
+NIGHT_SHIFT_MS: Final = 16 * HOUR_MS
+"""An `out` less than this after the latest earlier `in` belongs to the day of that `in`."""
+
+PERSON_CODE_STEP_MS: Final = MINUTE_MS
+SITE_CODE_STEP_MS: Final = DAY_MS
+
+# --- a person's record ---------------------------------------------------------------------------
+
+OPEN_OFFERS_MAX: Final = 32
+"""One more offer answers `too_many` (contract)."""
+
+SEEN_IDS_MAX: Final = 512
+"""Remembered commands. Past it the ones earliest in `time` are forgotten and a floor rises to
+them: at or below the floor every command answers `too_late`, so no duplicate slips through."""
+
+SPENT_CODES_MAX: Final = 64
+"""Remembered steps of personal codes spent by entry scans. Past it the lowest is forgotten and a
+floor rises to it: at or below the floor every code answers `code_replayed`."""
+
+TENURES_MAX: Final = 16
+"""Ended presences remembered for late attendance. Past it the earliest ended is forgotten: late
+scans in it answer `not_present`."""
+
+CLOCK_INS_MAX: Final = 64
+"""Recorded `in` scans remembered to find the day of an `out`. Past it the earliest is forgotten:
+an `out` of that shift counts for its own day."""
+
+NAMED_IDS_MAX: Final = 256
+"""Ids of a person's former offers, assignments and entries remembered to answer `id_reused`. Past
+it the oldest may be used again."""
