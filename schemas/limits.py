@@ -66,3 +66,30 @@ an `out` of that shift counts for its own day."""
 NAMED_IDS_MAX: Final = 256
 """Ids of a person's former offers, assignments and entries remembered to answer `id_reused`. Past
 it the oldest may be used again."""
+
+# --- the embedded broker and database ------------------------------------------------------------
+
+DOWNLOADS_AT_ONCE_MAX: Final = 8
+DOWNLOAD_TRIES_MAX: Final = 3
+"""Then the start fails and names the artifact."""
+
+DOWNLOAD_READ_MS_MAX: Final = 60 * SECOND_MS
+"""A download that stands still this long is tried again."""
+
+LOCAL_START_MS_MAX: Final = 60 * SECOND_MS
+"""An embedded server that does not answer by then: the start fails with its log's tail."""
+
+LOCAL_STOP_MS_MAX: Final = 15 * SECOND_MS
+"""An embedded server that has not ended by then is killed; its data is made for that."""
+
+LOCAL_LOG_TAIL_LINES_MAX: Final = 30
+"""What an error shows of a server's log."""
+
+# --- topics --------------------------------------------------------------------------------------
+
+COMMAND_RETENTION_MS_MIN: Final = 30 * DAY_MS
+"""Commands are kept at least this long; a catalog with less is refused."""
+
+REFERENCE_COMPACTION_LAG_MS_MIN: Final = 30 * DAY_MS
+"""Reference topics keep every version of a record at least this long (the checker's horizon: each
+kept command can be decided again with the references of its time); a catalog with less is refused."""
