@@ -28,25 +28,23 @@ import struct
 from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple
 
+from schemas.limits import PERSON_CODE_STEP_MS, SECOND_MS, SITE_CHARS_MAX, SITE_CODE_STEP_MS
+
 PREFIX: Final = "RN:"
 
 Kind = Literal["person", "site"]
 Keys = Mapping[int, bytes]
 """Code keys by key id."""
 
-SITE_ID_LENGTH_MAX: Final = 64
-"""Characters, not bytes."""
-
 _HEADER: Final = struct.Struct(">BBI")
 _PERSON_BYTE: Final = 1
 _SITE_BYTE: Final = 2
 _PERSON_ID_BYTES: Final = 16
 _TAG_BYTES: Final = 16
-_STEP_S: Final = {"person": 60, "site": 86_400}
-_STEP_MS: Final = {kind: 1_000 * step_s for kind, step_s in _STEP_S.items()}
+_STEP_MS: Final = {"person": PERSON_CODE_STEP_MS, "site": SITE_CODE_STEP_MS}
 
 # UTF-8 spends at most four bytes a character, base32 eight characters on five bytes.
-_BODY_BYTES_MAX: Final = _HEADER.size + 4 * SITE_ID_LENGTH_MAX + _TAG_BYTES
+_BODY_BYTES_MAX: Final = _HEADER.size + 4 * SITE_CHARS_MAX + _TAG_BYTES
 _TEXT_LENGTH_MAX: Final = len(PREFIX) + -(-_BODY_BYTES_MAX * 8 // 5)
 
 # int() reads base 32 with the digits 0-9a-v in one call, where base64.b32decode loops in Python.
@@ -82,7 +80,7 @@ def issue_person_code(keys: Keys, person: str, at_unix_s: int) -> str:
         person_bytes = b""
     if len(person_bytes) != _PERSON_ID_BYTES or person_bytes.hex() != person:
         raise ValueError("a person id is 32 lower-case hexadecimal characters")
-    return _issue(keys, _PERSON_BYTE, at_unix_s // _STEP_S["person"], person_bytes)
+    return _issue(keys, _PERSON_BYTE, at_unix_s * SECOND_MS // PERSON_CODE_STEP_MS, person_bytes)
 
 
 def issue_site_code(keys: Keys, site: str, at_unix_s: int) -> str:
@@ -93,7 +91,7 @@ def issue_site_code(keys: Keys, site: str, at_unix_s: int) -> str:
     """
     if not _is_site_id(site):
         raise ValueError("a site id has 1 to 64 characters and no '/'")
-    return _issue(keys, _SITE_BYTE, at_unix_s // _STEP_S["site"], site.encode())
+    return _issue(keys, _SITE_BYTE, at_unix_s * SECOND_MS // SITE_CODE_STEP_MS, site.encode())
 
 
 def parse(keys: Keys, text: str) -> Code | None:
@@ -168,4 +166,4 @@ def _tag(key: bytes, signed: bytes) -> bytes:
 
 
 def _is_site_id(text: str) -> bool:
-    return 1 <= len(text) <= SITE_ID_LENGTH_MAX and "/" not in text
+    return 1 <= len(text) <= SITE_CHARS_MAX and "/" not in text
