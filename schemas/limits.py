@@ -93,3 +93,7 @@ COMMAND_RETENTION_MS_MIN: Final = 30 * DAY_MS
 REFERENCE_COMPACTION_LAG_MS_MIN: Final = 30 * DAY_MS
 """Reference topics keep every version of a record at least this long (the checker's horizon: each
 kept command can be decided again with the references of its time); a catalog with less is refused."""
+
+AGE_YEARS_MIN: Final = 18
+OVER_AGE_YEARS: Final = {"male": 60, "female": 50}
+"""Offers from this age on answer `over_age` (contract, policy); other steps do not ask."""

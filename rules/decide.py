@@ -1,0 +1,117 @@
+"""The decision on a command (contract: Rules).
+
+Each command type has a ladder of guards: a line a guard, in the contract's order, the first that
+fails is the answer. What holds for all types is here, before the ladder.
+"""
+
+from collections.abc import Callable
+from copy import copy
+from typing import Final, NamedTuple
+
+from rules import assigning, attending, entering, hiring, identity, leaving
+from rules.authority import World
+from rules.case import Answer, Case
+from rules.evolve import Event, evolve
+from rules.memory import recall, remember
+from rules.person import Person
+from schemas.limits import FUTURE_MS_MAX, OFFER_OPEN_MS_MAX, PAST_MS_MAX
+from schemas.reading import Command
+from schemas.reasons import ACCEPTED, AWAITING_VERIFICATION
+
+LADDERS: Final[dict[str, Callable[[Case], Answer]]] = {
+    "identity.upload": identity.upload,
+    "identity.verify": identity.verify,
+    "hire.offer": hiring.offer,
+    "hire.withdraw": hiring.withdraw,
+    "hire.complete": hiring.complete,
+    "dismissal.request": leaving.dismissal_request,
+    "dismissal.withdraw": leaving.dismissal_withdraw,
+    "departure.request": leaving.departure_request,
+    "departure.withdraw": leaving.departure_withdraw,
+    "assignment.request": assigning.request,
+    "assignment.withdraw": assigning.withdraw,
+    "operator.authorize": assigning.authorize,
+    "operator.revoke": assigning.revoke,
+    "hire.confirm": hiring.confirm,
+    "hire.refuse": hiring.refuse,
+    "dismissal.agree": leaving.dismissal_agree,
+    "dismissal.refuse": leaving.dismissal_refuse,
+    "departure.approve": leaving.departure_approve,
+    "departure.refuse": leaving.departure_refuse,
+    "assignment.approve": assigning.approve,
+    "assignment.reject": assigning.reject,
+    "scan.entry": entering.scan,
+    "scan.attendance": attending.scan,
+    "scan.checkin": attending.checkin,
+    "entry.process": entering.process,
+    "entry.self": entering.enter_self,
+    "exit.register": entering.exit_register,
+    "exit.confirm": entering.exit_confirm,
+    "exit.self": entering.exit_self,
+}
+
+
+class Decision(NamedTuple):
+    """What a command comes to.
+
+    `version` is the one the outcome tells: the person's after the command; of a duplicate, the
+    one first answered. `person` is the state to keep, the same object when nothing changed.
+    """
+
+    status: str
+    code: str
+    version: int
+    events: list[Event]
+    person: Person
+
+
+def decide(person: Person, command: Command, now_ms: int, world: World) -> Decision:
+    """Judges a command at the broker's time `now_ms` (Unix milliseconds). Changes no argument."""
+    seen = recall(person, command.key_digest)
+    if seen is not None:
+        if seen.content_digest == command.content_digest:
+            return Decision("duplicate", seen.code, seen.version, [], person)
+        return _rejected(person, "id_reused")
+    if person.names(command.id):
+        return _remembered(_rejected(person, "id_reused"), command, now_ms)
+    if command.at_ms > now_ms + FUTURE_MS_MAX:
+        return _rejected(person, "from_the_future")
+    if command.at_ms < now_ms - PAST_MS_MAX or command.at_ms <= person.seen_floor_ms:
+        return _rejected(person, "too_late")
+
+    case, expired = _case(person, command, now_ms, world)
+    answer = LADDERS[command.type](case)
+    if isinstance(answer, str):
+        return _remembered(_rejected(person, answer), command, now_ms)
+    events = expired + answer
+    decided = evolve(person, events)
+    parked = any(event.type == "offer.parked" for event in answer)
+    code = AWAITING_VERIFICATION if parked else ACCEPTED
+    return _remembered(
+        Decision("accepted", code, decided.version, events, decided), command, now_ms
+    )
+
+
+def _case(person: Person, command: Command, now_ms: int, world: World) -> tuple[Case, list[Event]]:
+    """The case without offers that have expired, and the events that say so if it is accepted."""
+    case = Case(person, command, now_ms, world)
+    expired = [
+        case.event("offer.expired", offer=offer.id, employer=offer.employer)
+        for offer in person.offers
+        if now_ms >= offer.sent_ms + OFFER_OPEN_MS_MAX
+    ]
+    if expired:
+        case.person = evolve(person, expired)
+    return case, expired
+
+
+def _rejected(person: Person, code: str) -> Decision:
+    return Decision("rejected", code, person.version, [], person)
+
+
+def _remembered(decision: Decision, command: Command, now_ms: int) -> Decision:
+    person = copy(decision.person)
+    remember(
+        person, command.key_digest, command.content_digest, command.at_ms, decision.code, now_ms
+    )
+    return decision._replace(person=person)

@@ -1,0 +1,68 @@
+"""The memory of commands seen, by which a duplicate is known (contract: Always first).
+
+Packed, 32 bytes a command: digest of (source, id), digest of (type, data), the command's `time`
+with the number of the answered code, and the version answered.
+"""
+
+import struct
+from typing import Final, NamedTuple
+
+from rules.person import Person, find
+from schemas.limits import DAY_MS, PAST_MS_MAX, SEEN_IDS_MAX
+from schemas.reading import CONTENT_DIGEST_BYTES, KEY_DIGEST_BYTES
+from schemas.reasons import CODE_AT, NUMBER_OF
+
+_RECORD: Final = struct.Struct(f">{KEY_DIGEST_BYTES}s{CONTENT_DIGEST_BYTES}sQI")
+_CODE_BITS: Final = 8
+
+PRUNE_SLACK_MS: Final = DAY_MS
+"""Commands are forgotten when they are this much older than they need be: a day's worth at once,
+so that the memory is not rewritten for each command."""
+
+
+class Seen(NamedTuple):
+    """What was answered to a command seen before."""
+
+    content_digest: bytes
+    code: str
+    version: int
+
+
+def recall(person: Person, key_digest: bytes) -> Seen | None:
+    """The answer that a command of this (source, id) had, if it is remembered."""
+    at = find(person.seen, key_digest, _RECORD.size)
+    if at < 0:
+        return None
+    _, content_digest, time_and_code, version = _RECORD.unpack_from(person.seen, at)
+    return Seen(content_digest, CODE_AT[time_and_code & 0xFF], version)
+
+
+def remember(
+    person: Person,
+    key_digest: bytes,
+    content_digest: bytes,
+    at_ms: int,
+    code: str,
+    now_ms: int,
+) -> None:
+    """Adds an answer to `person`, which must be a fresh copy; forgets what is too old."""
+    seen = person.seen
+    if seen and _time(seen, 0) < now_ms - PAST_MS_MAX - PRUNE_SLACK_MS:
+        seen = b"".join(
+            seen[at : at + _RECORD.size]
+            for at in range(0, len(seen), _RECORD.size)
+            if _time(seen, at) >= now_ms - PAST_MS_MAX
+        )
+    seen += _RECORD.pack(
+        key_digest, content_digest, at_ms << _CODE_BITS | NUMBER_OF[code], person.version
+    )
+    if len(seen) > SEEN_IDS_MAX * _RECORD.size:
+        earliest = min(range(0, len(seen), _RECORD.size), key=lambda at: _time(seen, at))
+        person.seen_floor_ms = max(person.seen_floor_ms, _time(seen, earliest))
+        seen = seen[:earliest] + seen[earliest + _RECORD.size :]
+    person.seen = seen
+
+
+def _time(seen: bytes, at: int) -> int:
+    start = at + KEY_DIGEST_BYTES + CONTENT_DIGEST_BYTES
+    return int.from_bytes(seen[start : start + 8], "big") >> _CODE_BITS

@@ -1,0 +1,200 @@
+"""A person's state: just what later decisions need, and how it is stored.
+
+Times are Unix milliseconds: `at_ms` of a command's own `time`, `sent_ms` of the broker.
+"""
+
+from hashlib import blake2b
+from typing import Final
+
+import msgspec
+
+from rules.machines import ASSIGNMENT, DEPARTURE, DISMISSAL, EMPLOYMENT, IDENTITY, PRESENCE
+from schemas.references import Staff
+
+STATE_FORMAT: Final = 1
+"""The first byte of a stored state. Older formats are read, newer ones are refused."""
+
+NAMED_DIGEST_BYTES: Final = 8
+
+
+class Part(msgspec.Struct, frozen=True, array_like=True):
+    """Base of the parts: immutable, so that a copy of a person may share them."""
+
+
+class Identity(Part, frozen=True):
+    status: str
+    upload: str
+    name_tag: str
+    birth_date: str
+    sex: str
+
+
+class Offer(Part, frozen=True):
+    """An open offer: `status` parked or made."""
+
+    id: str
+    employer: str
+    name_tag: str
+    status: str
+    sent_ms: int
+
+
+class Employment(Part, frozen=True):
+    """The active employment. `dismissal`, `departure`: the states of those machines."""
+
+    employer: str
+    status: str
+    role: str | None = None
+    trade: str | None = None
+    position: str | None = None
+    dismissal: str = DISMISSAL.start
+    departure: str = DEPARTURE.start
+
+
+class Assignment(Part, frozen=True):
+    """The live assignment: `status` requested or confirmed."""
+
+    id: str
+    site: str
+    employer: str
+    position: str | None
+    status: str
+    operator: str
+
+
+class Entry(Part, frozen=True):
+    """An entry scan that waits to be processed."""
+
+    id: str
+    site: str
+    employer: str
+
+
+class Presence(Part, frozen=True):
+    entry: str
+    site: str
+    employer: str
+    since_ms: int
+
+
+class Tenure(Part, frozen=True):
+    """An ended presence, both ends included."""
+
+    site: str
+    employer: str
+    from_ms: int
+    to_ms: int
+
+
+class ClockIn(Part, frozen=True):
+    """A recorded attendance scan with direction `in`."""
+
+    site: str
+    at_ms: int
+
+
+class Person(msgspec.Struct, array_like=True):
+    """All of one person. Mutable only while `evolve` builds the next one."""
+
+    version: int = 0
+    identity: Identity | None = None
+    offers: tuple[Offer, ...] = ()
+    employment: Employment | None = None
+    assignment: Assignment | None = None
+    presence_status: str = PRESENCE.start
+    entry: Entry | None = None
+    presence: Presence | None = None
+    tenures: tuple[Tenure, ...] = ()
+    clock_ins: tuple[ClockIn, ...] = ()
+    spent_codes: tuple[int, ...] = ()
+    """(step << 8 | key id) of personal codes spent by an entry scan."""
+    spent_floor: int = -1
+    """Codes of this step and below count as spent."""
+    named: bytes = b""
+    """Digests of the ids of all offers, assignments and entries, oldest first."""
+    seen: bytes = b""
+    """The remembered commands, see `rules.memory`."""
+    seen_floor_ms: int = 0
+    """Commands of this `time` and below are too late."""
+
+    @property
+    def identity_status(self) -> str:
+        return self.identity.status if self.identity else IDENTITY.start
+
+    @property
+    def employment_status(self) -> str:
+        return self.employment.status if self.employment else EMPLOYMENT.start
+
+    @property
+    def assignment_status(self) -> str:
+        return self.assignment.status if self.assignment else ASSIGNMENT.start
+
+    @property
+    def employer(self) -> str | None:
+        """The active employer, if any."""
+        return self.employment.employer if self.employment else None
+
+    @property
+    def is_manager(self) -> bool:
+        """Registered as a manager by the active employer."""
+        return self.employment is not None and self.employment.role == "manager"
+
+    def offer(self, offer_id: str) -> Offer | None:
+        """The open offer of this id."""
+        return next((offer for offer in self.offers if offer.id == offer_id), None)
+
+    def names(self, thing_id: str) -> bool:
+        """Whether the id is or was one of this person's offers, assignments or entries."""
+        return find(self.named, named_digest(thing_id)) >= 0
+
+
+class NewerState(Exception):
+    """The state was written by a newer version of this program, which this one cannot read."""
+
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_decoder: Final = msgspec.msgpack.Decoder(Person)
+_FORMAT_BYTE: Final = bytes([STATE_FORMAT])
+
+
+def encode(person: Person) -> bytes:
+    """The stored form."""
+    return _FORMAT_BYTE + _encoder.encode(person)
+
+
+def decode(stored: bytes) -> Person:
+    """Reads a stored state. Raises NewerState, or ValueError when it is none."""
+    if stored[:1] != _FORMAT_BYTE:
+        if stored and stored[0] > STATE_FORMAT:
+            raise NewerState(f"state format {stored[0]}, this version reads up to {STATE_FORMAT}")
+        raise ValueError("not a stored person")
+    return _decoder.decode(memoryview(stored)[1:])
+
+
+def staff_record(person_id: str, person: Person) -> Staff | None:
+    """The person's record in the reference topic `staff`: every registered manager has one."""
+    employment = person.employment
+    if employment is None or employment.role != "manager":
+        return None
+    assignment = person.assignment
+    confirmed = assignment is not None and assignment.status == "confirmed"
+    return Staff(
+        person=person_id,
+        employer=employment.employer,
+        position=employment.position or "",
+        site=assignment.site if assignment and confirmed else None,
+        operator=bool(assignment and assignment.operator == "authorized"),
+        present=person.presence is not None,
+    )
+
+
+def named_digest(thing_id: str) -> bytes:
+    return blake2b(thing_id.encode(), digest_size=NAMED_DIGEST_BYTES).digest()
+
+
+def find(packed: bytes, digest: bytes, record_bytes: int = NAMED_DIGEST_BYTES) -> int:
+    """Where in `packed` a record of `record_bytes` begins with `digest`; -1 when none does."""
+    at = packed.find(digest)
+    while at >= 0 and at % record_bytes:
+        at = packed.find(digest, at + 1)
+    return at

@@ -1,0 +1,98 @@
+"""The forms of single fields, shared by every message (contract: Topics in, Forms)."""
+
+import re
+from datetime import date, datetime
+from functools import lru_cache
+from typing import Annotated, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+
+from schemas.identifiers import check_uscc
+from schemas.limits import ID_CHARS_MAX, POSITION_CHARS_MAX, SITE_CHARS_MAX
+
+
+class Form(BaseModel):
+    """Base of every message: strict types, no unknown fields."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+# Control characters are refused in whatever names a thing: they cannot be stored in PostgreSQL
+# (NUL) and only ever come from a broken client.
+_PLAIN = r"^[^\x00-\x1f\x7f]*$"
+_NO_NUL = r"^[^\x00]*$"
+
+Id = Annotated[str, StringConstraints(min_length=1, max_length=ID_CHARS_MAX, pattern=_PLAIN)]
+Name = Annotated[str, StringConstraints(min_length=1, pattern=_PLAIN)]
+"""A source or a type: what it means is judged later, the value's size bounds it."""
+PersonId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+NameTag = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+SiteId = Annotated[
+    str, StringConstraints(min_length=1, max_length=SITE_CHARS_MAX, pattern=r"^[^/\x00-\x1f\x7f]*$")
+]
+Text = Annotated[str, StringConstraints(pattern=_NO_NUL)]
+Base64 = Annotated[
+    str,
+    StringConstraints(
+        min_length=4,
+        pattern=r"^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$",
+    ),
+]
+Trade = Annotated[str, StringConstraints(pattern=r"^([0-9]{3}|\s*)$")]
+"""National 工种 code of three digits; blank counts as absent and the rule answers."""
+Position = Annotated[str, StringConstraints(max_length=POSITION_CHARS_MAX, pattern=_NO_NUL)]
+"""Free text of 1 to 64; blank counts as absent and the rule answers."""
+Sex = Literal["male", "female"]
+Role = Literal["worker", "manager"]
+Direction = Literal["in", "out"]
+
+
+@lru_cache(maxsize=65_536)
+def _uscc(text: str) -> str:
+    check_uscc(text)
+    return text
+
+
+def _date(text: str) -> str:
+    date.fromisoformat(text)
+    return text
+
+
+Uscc = Annotated[
+    str, StringConstraints(pattern=r"^[0-9A-HJ-NP-RTUWXY]{18}$"), AfterValidator(_uscc)
+]
+"""A unified social credit code (GB 32100), its check character verified."""
+Date = Annotated[
+    str, StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"), AfterValidator(_date)
+]
+
+_RFC3339: Final = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?"
+    r"([Zz]|[+-][0-9]{2}:[0-9]{2})"
+).fullmatch
+
+
+def time_ms(text: str) -> int:
+    """Unix milliseconds of an RFC 3339 time with offset, finer fractions cut off.
+
+    Raises ValueError when `text` is no such time.
+    """
+    if _RFC3339(text) is None:
+        raise ValueError("not an RFC 3339 time with an offset")
+    moment = datetime.fromisoformat(text.upper())
+    # Not timestamp(): a float would round the milliseconds of some times up.
+    since = moment - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000 + since.microseconds // 1_000
+
+
+_EPOCH: Final = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+
+
+def _time(text: str) -> str:
+    time_ms(text)
+    return text
+
+
+Time = Annotated[str, AfterValidator(_time)]
+"""RFC 3339 with offset, kept as it was written."""
