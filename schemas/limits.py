@@ -97,3 +97,44 @@ kept command can be decided again with the references of its time); a catalog wi
 AGE_YEARS_MIN: Final = 18
 OVER_AGE_YEARS: Final = {"male": 60, "female": 50}
 """Offers from this age on answer `over_age` (contract, policy); other steps do not ask."""
+
+# --- projector -----------------------------------------------------------------------------------
+
+PROJECTOR_BATCH_RECORDS_MAX: Final = 20_000
+"""Records in one PostgreSQL transaction; the rest waits in the broker. Bounds memory and the time
+that a stop takes."""
+
+PROJECTOR_HELD_RECORDS_MAX: Final = 2_000
+"""Events of one topic-partition that wait for another topic; past it the partition is paused until
+they are applied."""
+
+PROJECTOR_PEOPLE_MAX: Final = 100_000
+"""Persons remembered between batches; past it those not touched last are read again when needed."""
+
+PROJECTOR_POLL_MS_MAX: Final = 200
+"""A wait for records; what is to be done without any (a stop, an idle commit) happens after it."""
+
+PROJECTOR_IDLE_COMMIT_MS: Final = 1 * SECOND_MS
+"""Progress past transaction markers alone is stored this often at most."""
+
+PROJECTOR_STATEMENT_MS_MAX: Final = 60 * SECOND_MS
+"""A database statement without an answer: the connection is dropped and the batch read again."""
+
+PROJECTOR_CONNECT_MS_MAX: Final = 10 * SECOND_MS
+
+PROJECTOR_BACKOFF_MS_MIN: Final = 100
+PROJECTOR_BACKOFF_MS_MAX: Final = 5 * SECOND_MS
+"""Between attempts while broker or database is away; doubles from the one to the other, and goes on
+for as long as it takes."""
+
+PROJECTOR_STANDBY_MS: Final = 500
+"""How often a second projector looks whether the first is gone."""
+
+PROJECTOR_WATCH_MS: Final = 5 * SECOND_MS
+"""How often the topics' ends are asked for: lag, and whether the broker answers."""
+
+PROJECTOR_HELD_MS_MAX: Final = 30 * SECOND_MS
+"""An event that waits longer for an earlier version is told of, again after each such time."""
+
+PROJECTOR_STOP_MS_MAX: Final = 4 * SECOND_MS
+"""What a stop gives the batch in hand; then it is rolled back and read again at the next start."""
