@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from agents.ledger.log import Cut, Headers, Record
+from agents.ledger.record import Cut, Headers, Record
 from agents.references import References
 
 __all__ = ["Cut", "Headers", "Output", "Record", "Turn", "Verdict"]
@@ -38,6 +38,8 @@ class Verdict:
     """Record key -> (decoded state, to be offered again in `Turn.cached`; its encoded form)."""
     staff: Mapping[bytes, bytes | None] = field(default_factory=dict)
     """Records of the reference topic `staff`; None removes one."""
+    answers: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """(status or "dead_letter", code) -> how many, counted as metrics when committed."""
 
 
 @dataclass(slots=True)

@@ -1,0 +1,214 @@
+"""The decision on a turn: records in, outcomes, state changes and states out. No IO.
+
+Every record of a turn gets exactly one outcome or one dead letter, in the turn's order. Persons
+and staff changed within the turn are seen by the records after them; the committed state is left
+as it is until the ledger has written the verdict.
+"""
+
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any, Final, cast
+
+import orjson
+
+from agents.ledger.record import Cut, Record
+from agents.ledger.turn import Output, Turn, Verdict
+from rules.authority import World
+from rules.decide import Decision, decide
+from rules.person import Person, decode, encode, staff_record
+from schemas.envelope import SYSTEM_SOURCE
+from schemas.events import EVENTS
+from schemas.limits import DEAD_LETTER_VALUE_BYTES_MAX, VALUE_BYTES_MAX
+from schemas.outcomes import DEAD_LETTERS_TOPIC, OUTCOME_TYPE, OUTCOMES_TOPIC, RULES_VERSION
+from schemas.reading import Command, Refusal, read_command
+from schemas.references import Employer, Site, Staff
+
+WITNESS_HEADER: Final = "witness"
+"""The header of an outcome that names its turn and the reference offsets the turn used."""
+
+_NOBODY: Final = Person()
+
+
+class _StaffOverlay:
+    """The staff view with the changes of the turn in hand before it."""
+
+    def __init__(self, committed: Mapping[str, Staff]) -> None:
+        self._committed = committed
+        self.changed: dict[str, Staff | None] = {}
+
+    def get(self, person: str, /) -> Staff | None:
+        if person in self.changed:
+            return self.changed[person]
+        return self._committed.get(person)
+
+
+class Decider:
+    """Decides turns by the rules.
+
+    `wire` gives the name under which the broker knows a topic; `partitions` is the number that
+    commands share; `code_keys` verify the codes that are scanned.
+    """
+
+    def __init__(
+        self, wire: Mapping[str, str], partitions: int, code_keys: Mapping[int, bytes]
+    ) -> None:
+        self._wire = wire
+        self._partitions = partitions
+        self._code_keys = code_keys
+
+    def decide(self, turn: Turn) -> Verdict:
+        """The verdict on all records of the turn."""
+        staff = _StaffOverlay(cast(Mapping[str, Staff], turn.references.staff))
+        world = World(
+            cast(Mapping[str, Employer], turn.references.employers),
+            cast(Mapping[str, Site], turn.references.sites),
+            staff,
+            self._code_keys,
+        )
+        witness = ((WITNESS_HEADER, turn.witness),)
+        outputs: list[Output] = []
+        persons: dict[bytes, Person] = {}
+        answers: Counter[tuple[str, str]] = Counter()
+        for record in turn.records:
+            command = self._read(record)
+            if isinstance(command, Refusal):
+                outputs.append(self._dead_letter(record, command))
+                answers["dead_letter", command.code] += 1
+                continue
+            key = cast(bytes, record.key)
+            person = persons.get(key) or _committed(turn, key)
+            decision = decide(person, command, record.timestamp, world)
+            if decision.person is not person:
+                persons[key] = decision.person
+                if person.is_manager or decision.person.is_manager:
+                    now = staff_record(command.subject, decision.person)
+                    if now != staff_record(command.subject, person):
+                        staff.changed[command.subject] = now
+            outputs += self._answer(record, command, decision, witness)
+            answers[decision.status, decision.code] += 1
+        return Verdict(
+            outputs,
+            {key: (person, encode(person)) for key, person in persons.items()},
+            {
+                subject.encode(): None if entry is None else entry.model_dump_json().encode()
+                for subject, entry in staff.changed.items()
+            },
+            answers,
+        )
+
+    def _read(self, record: Record) -> Command | Refusal:
+        if record.value_cut is not None:
+            return Refusal(
+                "too_large", f"{record.value_cut.length} bytes, at most {VALUE_BYTES_MAX}"
+            )
+        return read_command(
+            record.topic, record.partition, self._partitions, record.key, record.value
+        )
+
+    def _answer(
+        self,
+        record: Record,
+        command: Command,
+        decision: Decision,
+        witness: tuple[tuple[str, bytes], ...],
+    ) -> list[Output]:
+        """The outcome, and the events with the versions that lead up to the person's."""
+        outputs = []
+        subject, first = command.subject, decision.version - len(decision.events) + 1
+        event_ids = []
+        for version, event in enumerate(decision.events, first):
+            event_id = f"{subject}:{version}"
+            event_ids.append(event_id)
+            data = {"version": version, "command": command.id, **event.data}
+            outputs.append(
+                Output(
+                    EVENTS[event.type][0],
+                    record.key,
+                    _cloud_event(event_id, event.type, command, data),
+                )
+            )
+        origin = self._origin(record)
+        outcome: dict[str, Any] = {
+            "command": command.id,
+            "command_source": command.source,
+            "command_type": command.type,
+            "status": decision.status,
+            "code": decision.code,
+            "version": decision.version,
+            "events": event_ids,
+            "origin": origin,
+            "rules_version": RULES_VERSION,
+        }
+        if command.batch is not None:
+            outcome["batch"] = command.batch
+        outcome_id = f"{origin['topic']}/{record.partition}/{record.offset}"
+        value = _cloud_event(outcome_id, OUTCOME_TYPE, command, outcome)
+        outputs.append(Output(OUTCOMES_TOPIC, record.key, value, witness))
+        return outputs
+
+    def _dead_letter(self, record: Record, refusal: Refusal) -> Output:
+        key, value = record.key, record.value or b""
+        cut = record.value_cut or Cut(len(value), sha256(value).hexdigest())
+        kept = value[:DEAD_LETTER_VALUE_BYTES_MAX]
+        # Only a character that the cut itself broke may be missing at the end.
+        whole = cut.length == len(kept)
+        texts = (_text(key, True), _text(kept, whole))
+        if None in texts:
+            encoding, texts = "base64", (b64encode(key or b"").decode(), b64encode(kept).decode())
+        else:
+            encoding = "utf-8"
+        letter = {
+            "code": refusal.code,
+            "detail": refusal.detail,
+            "origin": self._origin(record),
+            "encoding": encoding,
+            "key": None if key is None else texts[0],
+            "value": None if record.value is None else texts[1],
+            "length": cut.length,
+            "sha256": cut.sha256,
+        }
+        return Output(DEAD_LETTERS_TOPIC, key, orjson.dumps(letter))
+
+    def _origin(self, record: Record) -> dict[str, Any]:
+        return {
+            "topic": self._wire[record.topic],
+            "partition": record.partition,
+            "offset": record.offset,
+        }
+
+
+def _committed(turn: Turn, key: bytes) -> Person:
+    """The person as the turn before left it; a person never heard of is the empty one."""
+    cached = turn.cached.get(key)
+    if cached is not None:
+        return cast(Person, cached)
+    stored = turn.states.get(key)
+    return _NOBODY if stored is None else decode(stored)
+
+
+def _cloud_event(event_id: str, event_type: str, command: Command, data: dict[str, Any]) -> bytes:
+    return orjson.dumps(
+        {
+            "specversion": "1.0",
+            "id": event_id,
+            "source": SYSTEM_SOURCE,
+            "type": event_type,
+            "time": command.time,
+            "subject": command.subject,
+            "data": data,
+        }
+    )
+
+
+def _text(raw: bytes | None, whole: bool) -> str | None:
+    """The bytes as UTF-8 text, without a last character that was cut; None when they are none."""
+    raw = raw or b""
+    for cut in range(1 if whole else 4):
+        try:
+            return raw[: len(raw) - cut].decode()
+        except UnicodeDecodeError as error:
+            if error.reason != "unexpected end of data":
+                return None
+    return None
