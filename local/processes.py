@@ -1,0 +1,61 @@
+"""Server processes that outlive their starter: found again by a pid file, ended within limits."""
+
+import contextlib
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+from schemas import limits
+
+
+def find(pid_file: Path, argument: Path) -> psutil.Process | None:
+    """The running process whose pid is on the file's first line.
+
+    A pid file can be older than a reboot and its number another program's by now: only a process
+    that was started with `argument` is the one.
+    """
+    with contextlib.suppress(FileNotFoundError, IndexError, ValueError, psutil.Error):
+        process = psutil.Process(int(pid_file.read_text("utf-8").splitlines()[0]))
+        if str(argument) in process.cmdline() and not _ended(process):
+            return process
+    return None
+
+
+def await_end(processes: Sequence[psutil.Process]) -> None:
+    """Wait until all have ended; past LOCAL_STOP_MS_MAX they are killed."""
+    deadline = time.monotonic() + limits.LOCAL_STOP_MS_MAX / limits.SECOND_MS
+    while any(not _ended(process) for process in processes):
+        if time.monotonic() > deadline:
+            kill(processes)
+            return
+        time.sleep(0.02)
+
+
+def kill(processes: Sequence[psutil.Process]) -> None:
+    """SIGKILL to all, and wait for it to be done."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    while any(not _ended(process) for process in processes):
+        time.sleep(0.02)
+
+
+def log_tail(log: Path) -> str:
+    """The last lines of a server's log."""
+    lines = log.read_text("utf-8", "replace").splitlines()
+    return "\n".join(lines[-limits.LOCAL_LOG_TAIL_LINES_MAX :])
+
+
+def _ended(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        if not process.is_running():
+            return True
+        if process.status() != psutil.STATUS_ZOMBIE:
+            return False
+        # Ended, and its parent has yet to notice; which need not be this process.
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(process.pid, os.WNOHANG)
+    return True
