@@ -94,6 +94,15 @@ REFERENCE_COMPACTION_LAG_MS_MIN: Final = 30 * DAY_MS
 """Reference topics keep every version of a record at least this long (the checker's horizon: each
 kept command can be decided again with the references of its time); a catalog with less is refused."""
 
+TOPICS_REQUEST_MS_MAX: Final = 15 * SECOND_MS
+"""One request of `realname topics`; past it the brokers count as unavailable."""
+
+TOPICS_APPLY_MS_MAX: Final = 60 * SECOND_MS
+"""All of `realname topics apply`; past it it fails, and may be run again."""
+
+TOPICS_POLL_MS: Final = 100
+"""Pause before looking again whether the brokers show what was applied."""
+
 AGE_YEARS_MIN: Final = 18
 OVER_AGE_YEARS: Final = {"male": 60, "female": 50}
 """Offers from this age on answer `over_age` (contract, policy); other steps do not ask."""
@@ -138,3 +147,90 @@ PROJECTOR_HELD_MS_MAX: Final = 30 * SECOND_MS
 
 PROJECTOR_STOP_MS_MAX: Final = 4 * SECOND_MS
 """What a stop gives the batch in hand; then it is rolled back and read again at the next start."""
+
+# --- the ledger ----------------------------------------------------------------------------------
+
+TURN_RECORDS_MAX: Final = 4_096
+"""Commands of one turn; the others wait for the next. Bounds how long a decision holds the loop."""
+
+TURN_BYTES_MAX: Final = 4 << 20
+"""Bytes of values in one turn: a turn ends with the record that passes it."""
+
+TURN_DECIDE_MS_MAX: Final = 30 * SECOND_MS
+"""A turn not answered by then counts as a failed decision."""
+
+DECISION_TRIES_MAX: Final = 5
+"""A turn whose decision fails this often stops its partition, with an alarm: nothing is skipped."""
+
+TRANSACTION_MS_MAX: Final = 10 * SECOND_MS
+"""The broker ends a transaction that is open for longer."""
+
+COMMIT_MS_MAX: Final = 8 * SECOND_MS
+"""Writing a turn; below the transaction's own end. Past it the partition is rebuilt."""
+
+WRITER_START_MS_MAX: Final = 8 * SECOND_MS
+"""Fencing the former owner; past it, tried again."""
+
+WRITE_BATCH_BYTES_MAX: Final = 512 << 10
+"""Records of one topic-partition are written in batches of about this; one record may be larger."""
+
+WRITE_RECORD_BYTES_MAX: Final = 1 << 20
+"""A larger record cannot be written: its partition stops, with an alarm."""
+
+CACHED_STATES_MAX: Final = 4_096
+"""Decoded states kept a partition, next to the encoded ones; past it the earliest written goes."""
+
+RESTORE_STALL_MS_MAX: Final = 30 * SECOND_MS
+"""A restore that reads nothing for this long is begun anew."""
+
+REBUILD_BACKOFF_MS_MIN: Final = 100
+REBUILD_BACKOFF_MS_MAX: Final = 5 * SECOND_MS
+"""The pause before a partition is rebuilt doubles from the one to the other."""
+
+BARRIER_ALARM_MS: Final = 5 * SECOND_MS
+"""A barrier not reached for this long is told of, again and again; the wait goes on."""
+
+SESSION_MS_MAX: Final = 6 * SECOND_MS
+"""A worker silent for this long loses its partitions to the others."""
+
+HEARTBEAT_MS: Final = 1 * SECOND_MS
+REBALANCE_MS_MAX: Final = 10 * SECOND_MS
+STOP_MS_MAX: Final = 4 * SECOND_MS
+"""A worker that was asked to stop ends its turns in hand within this, or leaves them undone."""
+
+FETCH_WAIT_MS: Final = 250
+"""The broker holds an empty fetch this long."""
+
+FETCH_WAIT_FULL_MS: Final = 5
+"""The same while some feed is full and therefore left out of the fetch."""
+
+FETCH_BYTES_MAX: Final = 8 << 20
+FETCH_PARTITION_BYTES_MAX: Final = 1 << 20
+FEED_BYTES_MAX: Final = 512 << 10
+"""A feed that holds this much is not fetched for until some is taken."""
+
+FEEDS_BYTES_MAX: Final = 64 << 20
+"""Past this, all feeds of a reader together, only empty feeds are fetched for."""
+
+UNPACKED_BYTES_MAX: Final = 2 << 20
+"""A compressed batch that unpacks to more is read piece by piece, never whole."""
+
+PIECE_RECORDS_MAX: Final = 1_024
+KEY_BYTES_MAX: Final = 1_024
+"""Of a longer key only this much is kept in a batch read piece by piece, with length and hash."""
+
+ZSTD_WINDOW_BYTES_MAX: Final = 128 << 20
+"""What a batch may ask of the decompressor; the broker's own library has the same limit."""
+
+BROKER_RETRY_MS_MIN: Final = 20
+BROKER_RETRY_MS_MAX: Final = 1 * SECOND_MS
+"""The pause before a request is sent again doubles from the one to the other."""
+
+TRANSACTION_RETRY_MS: Final = 2
+"""The pause while the broker still writes the markers of the transaction before."""
+
+BAD_REFERENCES_KEPT_MAX: Final = 100
+"""Unreadable reference records listed; the count goes on."""
+
+TOPIC_CHECK_MS: Final = 30 * SECOND_MS
+"""How often the identities of the topics are compared with those in the progress."""
