@@ -65,8 +65,12 @@ def test_the_svg_draws_the_same_modules_as_the_png(text: str, identifier: str) -
     root = ElementTree.fromstring(qr.svg(text, scale=4))
     side = int(root.attrib["width"]) // 4
     image = Image.new("L", (side, side), 255)
+    grounds = 0
     for path in root.iter("{http://www.w3.org/2000/svg}path"):
-        if path.get("stroke") is None:  # the ground
+        if path.get("stroke") is None:
+            # Without a ground of its own it would not scan on a dark page.
+            assert (path.get("fill"), path.get("d")) == ("#fff", f"M0 0h{side}v{side}h-{side}z")
+            grounds += 1
             continue
         x, y = 0.0, 0.0
         for command, numbers in re.findall(r"([Mmh])([-0-9. ]+)", path.attrib["d"]):
@@ -79,6 +83,7 @@ def test_the_svg_draws_the_same_modules_as_the_png(text: str, identifier: str) -
                 x, y = values[0], values[1]
             else:
                 x, y = x + values[0], y + values[1]
+    assert grounds == 1
     png = Image.open(io.BytesIO(qr.png(text, scale=1))).convert("L")
     assert image.tobytes() == png.tobytes()
 
