@@ -1,0 +1,67 @@
+# make demo          play a construction project on a real broker and database (KEEP=1: leave them up)
+# make test          the whole test suite
+# make lint          style, types, layers
+# make install       the environment in .venv, exactly as locked (the others do it first)
+# make lock          resolve the dependencies anew (UPGRADE=1: to their newest versions)
+# make secrets       secrets for docker-compose.yml, those that are not there yet
+# make clean         remove what these made, except secrets and a kept demo's data
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.ONESHELL:
+.PHONY: demo test lint install lock secrets clean
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" \
+	$(if $(filter 1,$(UPGRADE)),--upgrade)
+
+demo: $(INSTALLED)
+	$(BIN)/realname demo $(if $(filter 1,$(KEEP)),--keep)
+
+test: $(INSTALLED)
+	$(BIN)/pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+install: $(INSTALLED)
+
+$(INSTALLED): requirements-dev.lock pyproject.toml
+	"$(PYTHON)" -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes \
+		--only-binary :all: --requirement requirements-dev.lock
+	# The build backend is in the lock too, so nothing comes from outside of it.
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+		--editable .
+	touch $@
+
+lock: $(INSTALLED)
+	$(COMPILE) pyproject.toml --output-file requirements.lock
+	$(COMPILE) pyproject.toml --extra dev --output-file requirements-dev.lock
+	echo hatchling | $(COMPILE) - --output-file requirements-build.lock
+	$(BIN)/python -m local.artifacts
+
+# Each is made once: a lost person_secret or code key cannot be made again. The directory keeps
+# others of this machine out; the files are readable because in the containers, whose users are
+# not this machine's, each file stands alone.
+secrets:
+	umask 022
+	mkdir -p -m 700 secrets
+	random() { "$(PYTHON)" -c 'import secrets; print(secrets.token_hex(32))'; }
+	cd secrets
+	[ -s person_secret ] || random > person_secret
+	[ -s code_keys ] || echo "1:$$(random)" > code_keys
+	[ -s postgres_password ] || random > postgres_password
+	[ -s database ] || \
+		echo "postgresql://realname:$$(cat postgres_password)@postgres:5432/realname" > database
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
