@@ -12,17 +12,17 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from agents.ledger.record import Record
+from schemas.limits import BAD_REFERENCES_KEPT_MAX
+
 Parse = Callable[[str, bytes, bytes], object]
 """(logical topic, key, value) -> the record's meaning; raises ValueError where it has none."""
-
-BAD_RECORDS_KEPT_MAX = 100
 
 
 class BadRecord(NamedTuple):
     """A reference record that could not be read; the last good one of its key stays in force."""
 
     topic: str
-    partition: int
     offset: int
     detail: str
 
@@ -35,7 +35,7 @@ class References:
         self._views: dict[str, dict[str, object]] = {topic: {} for topic in topics}
         self.offsets: dict[str, int] = dict.fromkeys(topics, 0)
         """Logical topic -> the offset after the last one folded into its view."""
-        self.bad: deque[BadRecord] = deque(maxlen=BAD_RECORDS_KEPT_MAX)
+        self.bad: deque[BadRecord] = deque(maxlen=BAD_REFERENCES_KEPT_MAX)
         self.bad_total = 0
 
     def view(self, topic: str) -> Mapping[str, object]:
@@ -60,12 +60,13 @@ class References:
     def fold(
         self,
         topic: str,
-        records: Iterable[tuple[int, int, bytes | None, bytes | None]],
+        records: Iterable[Record],
         next_offset: int,
     ) -> None:
-        """Take in (partition, offset, key, value) records in order, up to `next_offset`."""
+        """Take in records in order, up to `next_offset`."""
         view = self._views[topic]
-        for partition, offset, key, value in records:
+        for record in records:
+            key, value = record.key, record.value
             try:
                 if key is None:
                     raise ValueError("no key")
@@ -77,5 +78,5 @@ class References:
             except ValueError as error:
                 # A parser's message may quote the record: only the kind of error is kept.
                 self.bad_total += 1
-                self.bad.append(BadRecord(topic, partition, offset, type(error).__name__))
+                self.bad.append(BadRecord(topic, record.offset, type(error).__name__))
         self.offsets[topic] = next_offset

@@ -1,36 +1,175 @@
 """What the ledger needs of a log: value types, errors and the narrow interfaces.
 
-`agents.ledger.kafka` implements them on Kafka, `agents.ledger.memory` in memory. All topic names
-here are logical ones (those of topics.yaml); an implementation maps them to wire names.
+`agents.ledger.kafka` implements them on Kafka, `agents.ledger.memory` in memory; the ledger itself
+knows only this module. All topic names here are logical ones (those of topics.yaml). Time is the
+event loop's: `loop.time()`, `asyncio.sleep` and `asyncio.timeout`, so that a loop with a clock of
+its own runs the same code in simulated time.
+
+    LogError
+    ├── LogUnavailable   the broker does not answer, or answers that it cannot now: try again
+    ├── Fenced           another producer has taken this partition: ask the group who owns it
+    ├── OutOfLog         a position that the log no longer, or not yet, has: a person must look
+    └── Refused          the broker will never take this: too large, not authorised, unknown
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
-Headers = Sequence[tuple[str, bytes]]
+from agents.ledger.feed import Feed
+from agents.ledger.record import Cut, Headers, Record
+
+__all__ = [
+    "Cut",
+    "EndOffsets",
+    "Entry",
+    "Feed",
+    "Fenced",
+    "Headers",
+    "Layout",
+    "Log",
+    "LogError",
+    "LogUnavailable",
+    "Membership",
+    "OutOfLog",
+    "Place",
+    "Reader",
+    "Record",
+    "Refused",
+    "Writable",
+    "Writer",
+]
+
+Place = tuple[str, int]
+"""(logical topic, partition)"""
 
 
-class Cut(NamedTuple):
-    """What was cut from an oversized key or value: its full length in bytes, and its SHA-256."""
-
-    length: int
-    sha256: str
+class LogError(Exception):
+    """Something about the log; see the tree above."""
 
 
-class Record(NamedTuple):
-    """One record as read."""
+class LogUnavailable(LogError):
+    """The log does not answer now. Trying again may help; whether a write happened is unknown."""
 
-    topic: str
-    """Logical topic name."""
-    partition: int
-    offset: int
-    timestamp: int
-    """Broker time of the append, in ms since 1970."""
+
+class Fenced(LogError):
+    """A newer producer with the same identity exists: this one writes nothing any more."""
+
+
+class OutOfLog(LogError):
+    """A position outside the log: truncated behind it, or cut off before it."""
+
+
+class Refused(LogError):
+    """The broker answered that it will not take this, now or later."""
+
+
+class Entry(NamedTuple):
+    """A record to write; the broker gives it its time."""
+
     key: bytes | None
     value: bytes | None
-    key_cut: Cut | None = None
-    """Set where `key` holds only the first part of an oversized key."""
-    value_cut: Cut | None = None
-    """Set where `value` holds only the first part of an oversized value."""
+    headers: Headers = ()
+
+
+class Writable(Protocol):
+    """What a writer writes: an `Entry`, or an output of a verdict."""
+
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Headers: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Which topics a ledger works on."""
+
+    commands: tuple[str, ...]
+    """In causal rank order: at the same broker time the earlier one is decided first."""
+    references: tuple[str, ...]
+    """One partition each."""
+    state: str
+    outcomes: str
+    staff: str
+    """The reference topic that the ledger itself writes."""
+    partitions: int
+    """Shared by commands, outputs and state."""
+
+
+class Membership(Protocol):
+    """Who owns which partitions. Its callbacks only set `wished`; nothing is awaited in them."""
+
+    wished: frozenset[int]
+    generation: int
+    """Counts the assignments of this member."""
+    changed: asyncio.Event
+    """Set whenever `wished` or `generation` changed; the ledger clears it."""
+
+    async def start(self) -> None: ...
+    def rejoin(self) -> None:
+        """Ask for a new assignment, even if it will be the same."""
+
+    async def stop(self) -> None:
+        """Leave, so that the others take over at once."""
+
+
+class Reader(Protocol):
+    """Reads committed records of any number of partitions into feeds."""
+
+    def open(self, place: Place, offset: int, wake: Callable[[], None]) -> Feed:
+        """Begin to read at `offset`; `wake` is called whenever the feed changed."""
+
+    def close_feed(self, feed: Feed) -> None: ...
+    async def close(self) -> None: ...
+
+
+class EndOffsets(Protocol):
+    """Asks for the ends of partitions, on a connection that no long poll holds up.
+
+    Raises LogUnavailable.
+    """
+
+    async def high_watermarks(self, places: Collection[Place]) -> Mapping[Place, int]:
+        """The offset after the last replicated record, committed or not."""
+
+    async def log_starts(self, places: Collection[Place]) -> Mapping[Place, int]: ...
+    async def close(self) -> None: ...
+
+
+class Writer(Protocol):
+    """The one transactional producer of a partition."""
+
+    async def start(self) -> None:
+        """Fence every earlier producer of the partition and end what it left open.
+
+        Raises LogUnavailable, Refused.
+        """
+
+    async def commit(self, entries: Mapping[Place, Sequence[Writable]]) -> None:
+        """Write all entries, each place in order, in one transaction.
+
+        Raises Fenced, LogUnavailable or Refused; after any of them only `close` may follow, and
+        only a later producer's `start` tells what happened.
+        """
+
+    async def close(self) -> None: ...
+
+
+class Log(Protocol):
+    """Where the ledger gets its parts from."""
+
+    layout: Layout
+
+    def membership(self) -> Membership: ...
+    def reader(self) -> Reader: ...
+    def end_offsets(self) -> EndOffsets: ...
+    def writer(self, partition: int) -> Writer: ...
+
+    async def topic_ids(self, topics: Collection[str]) -> Mapping[str, str]:
+        """An identity per topic that a recreated topic does not share. Raises LogUnavailable."""

@@ -61,6 +61,9 @@ class Turn:
     one synchronous decision. The turn's own staff writes are not in it."""
     rules_version: str
     answer: asyncio.Future[Verdict]
+    """To be set once, by the agent; not if it is done already (the ledger gave up waiting)."""
+    used: Mapping[str, int] = field(default_factory=dict)
+    """Reference topic -> offset of the view that the decision used; `witness` notes it."""
 
     @property
     def witness(self) -> bytes:
@@ -69,5 +72,6 @@ class Turn:
         ASCII, such as ``t=123;employers=12;sites=4;staff=33;rules=1``; belongs into a header of
         each outcome. Read it within the same synchronous decision as `references`.
         """
-        offsets = "".join(f"{topic}={next_};" for topic, next_ in self.references.offsets.items())
+        self.used = dict(self.references.offsets)
+        offsets = "".join(f"{topic}={next_};" for topic, next_ in self.used.items())
         return f"t={self.number};{offsets}rules={self.rules_version}".encode()
