@@ -19,6 +19,7 @@ from prometheus_client import (
     Gauge,
     Histogram,
     ProcessCollector,
+    disable_created_metrics,
     generate_latest,
 )
 
@@ -26,6 +27,8 @@ REGISTRY: Final = CollectorRegistry()
 """The process's metrics: what is below, and memory, CPU and open files of the process."""
 
 ProcessCollector(registry=REGISTRY)
+# A second series for every counter and histogram, of no use here.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _SECONDS: Final = (
     0.001,
