@@ -12,7 +12,16 @@ from datetime import datetime
 from operator import attrgetter
 from typing import Any, Final, TypeVar
 
-from projector.records import Event, Row, attendance_row, event_row
+from projector.records import (
+    READ_ROW,
+    Event,
+    Record,
+    Row,
+    attendance_row,
+    event_row,
+    where,
+)
+from schemas.outcomes import DEAD_LETTERS_TOPIC, OUTCOMES_TOPIC
 
 
 class Misfit(Exception):
@@ -123,7 +132,7 @@ class Person:
 class Changes:
     """The rows of one batch. Rows of a current table stand in the order they were first touched."""
 
-    __slots__ = ("attendance", "current", "dead_letters", "events", "outcomes", "persons")
+    __slots__ = ("attendance", "current", "events", "last", "persons", "plain")
 
     def __init__(self) -> None:
         self.persons: dict[str, Person] = {}
@@ -132,12 +141,10 @@ class Changes:
         }
         self.events: list[Row] = []
         self.attendance: list[Row] = []
-        self.outcomes: list[Row] = []
-        self.dead_letters: list[Row] = []
-
-    def __len__(self) -> int:
-        """Records taken in."""
-        return len(self.events) + len(self.outcomes) + len(self.dead_letters)
+        self.plain: dict[str, list[Row]] = {topic: [] for topic in READ_ROW}
+        """Rows of the topics that need no fold."""
+        self.last: dict[tuple[str, int], Record] = {}
+        """The last record taken in, by topic (wire name) and partition."""
 
     def apply(self, person: Person, event: Event) -> None:
         """Folds `event`, which must be the next version of `person`.
@@ -154,6 +161,8 @@ class Changes:
             raise Misfit(f"{_named(event)}: bad field ({type(error).__name__})") from error
         person.version = event.version
         self.persons[event.person] = person
+        record = event.record
+        self.last[record.topic, record.partition] = record
 
     def touch(self, row: Current, event: Event) -> None:
         row.version = event.version
@@ -167,8 +176,8 @@ class Changes:
         rows: dict[str, list[Row]] = {
             "events": self.events,
             "attendance": self.attendance,
-            "outcomes": self.outcomes,
-            "dead_letters": self.dead_letters,
+            "outcomes": self.plain[OUTCOMES_TOPIC],
+            "dead_letters": self.plain[DEAD_LETTERS_TOPIC],
             "persons": list(map(_VALUES[Person], self.persons.values())),
         }
         for kind, touched in self.current.items():
@@ -453,4 +462,4 @@ def _there(row: _Row | None, event: Event, field_name: str = "employer") -> _Row
 
 
 def _named(event: Event) -> str:
-    return f"{event.type} at {event.topic}/{event.partition}/{event.offset}"
+    return f"{event.type} at {where(event.record)}"

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 
 from projector.fold import Changes, Misfit, Person
-from projector.records import Event
+from projector.records import Event, where
 
 
 class Lanes:
@@ -24,9 +24,10 @@ class Lanes:
 
     def put(self, event: Event) -> None:
         """Takes the next record of its topic-partition."""
-        queues = self._partitions.setdefault(event.partition, {})
-        queues.setdefault(event.topic, deque()).append(event)
-        self._fresh.add(event.partition)
+        record = event.record
+        queues = self._partitions.setdefault(record.partition, {})
+        queues.setdefault(record.topic, deque()).append(event)
+        self._fresh.add(record.partition)
 
     def waiting(self, topic: str, partition: int) -> deque[Event]:
         """What is read and not applied, oldest first."""
@@ -63,7 +64,7 @@ class Lanes:
                             break
                         if ahead < 1:
                             raise Misfit(
-                                f"{event.type} at {event.topic}/{event.partition}/{event.offset}: "
+                                f"{event.type} at {where(event.record)}: "
                                 f"version {event.version} again, after {person.version}"
                             )
                         changes.apply(person, event)

@@ -1,7 +1,8 @@
 """Brings a database to this program's tables: numbered SQL files, each applied once.
 
-A file is applied in one transaction with the row in `realname.migrations` that remembers its number,
-name and SHA-256. A database that has other files than this program, or more of them, is refused.
+A file is applied in one transaction with the row in `realname.migrations` that remembers its
+number, name and SHA-256. A database that has other files than this program, or more of them, is
+refused.
 """
 
 import hashlib
@@ -95,7 +96,8 @@ async def migrate(
 
 
 async def _prepare(connection: asyncpg.Connection) -> None:
-    """Not `if not exists` alone: creating asks for rights that a prepared database need not give."""
+    # Looked up first: creating, even if not exists, asks for rights that a prepared database need
+    # not give.
     if await connection.fetchval("select to_regclass($1)", f"{SCHEMA}.migrations") is None:
         async with connection.transaction():
             if await connection.fetchval("select to_regnamespace($1)", SCHEMA) is None:

@@ -46,9 +46,7 @@ class Event(NamedTuple):
     at: datetime
     command: str
     data: dict[str, Any]
-    topic: str
-    partition: int
-    offset: int
+    record: Record
 
 
 Row = tuple[Any, ...]
@@ -87,10 +85,10 @@ def read_event(topic: str, record: Record) -> Event:
         data = document["data"]
         kind = document["type"]
         if _TOPIC_OF[kind] != topic:
-            raise Unreadable(f"{_where(record)}: {kind} does not belong here")
+            raise Unreadable(f"{where(record)}: {kind} does not belong here")
         version, command = data.pop("version"), data.pop("command")
         if type(version) is not int:
-            raise Unreadable(f"{_where(record)}: version is not a number")
+            raise Unreadable(f"{where(record)}: version is not a number")
         return Event(
             document["subject"],
             version,
@@ -98,9 +96,7 @@ def read_event(topic: str, record: Record) -> Event:
             moment(document["time"]),
             command,
             data,
-            record.topic,
-            record.partition,
-            record.offset,
+            record,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _unreadable(record, error) from error
@@ -111,7 +107,7 @@ def read_outcome(record: Record) -> Row:
     try:
         document = _document(record)
         if document["type"] != OUTCOME_TYPE:
-            raise Unreadable(f"{_where(record)}: not an outcome")
+            raise Unreadable(f"{where(record)}: not an outcome")
         data = document["data"]
         origin = data["origin"]
         return (
@@ -187,6 +183,7 @@ def attendance_row(event: Event) -> Row:
 
 def event_row(event: Event) -> Row:
     """The `events` row of an event."""
+    record = event.record
     return (
         event.person,
         event.version,
@@ -194,9 +191,9 @@ def event_row(event: Event) -> Row:
         event.at,
         event.command,
         orjson.dumps(event.data).decode(),
-        event.topic,
-        event.partition,
-        event.offset,
+        record.topic,
+        record.partition,
+        record.offset,
     )
 
 
@@ -222,10 +219,11 @@ def _broker_time(record: Record) -> datetime:
     return datetime.fromtimestamp(record.timestamp / 1000, UTC)
 
 
-def _where(record: Record) -> str:
+def where(record: Record) -> str:
+    """The record's place, for messages."""
     return f"{record.topic}/{record.partition}/{record.offset}"
 
 
 def _unreadable(record: Record, error: Exception) -> Unreadable:
     # The kind of the error only: its text may quote the record.
-    return Unreadable(f"{_where(record)} cannot be read ({type(error).__name__})")
+    return Unreadable(f"{where(record)} cannot be read ({type(error).__name__})")

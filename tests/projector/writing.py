@@ -1,0 +1,134 @@
+"""Writes histories to result topics as a ledger does, and reads what the tables hold."""
+
+import base64
+import hashlib
+import itertools
+import random
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import orjson
+from aiokafka import AIOKafkaProducer
+
+from deployment.catalog import Catalog
+from projector.fold import COLUMNS, TABLES
+from tests.projector.histories import Decision, home
+from tests.projector.model import Table
+
+_NUMBERS = itertools.count()
+
+
+@asynccontextmanager
+async def ledger(brokers: str, catalog: Catalog) -> AsyncIterator[AIOKafkaProducer]:
+    """A transactional producer."""
+    producer = AIOKafkaProducer(
+        bootstrap_servers=brokers,
+        transactional_id=f"{catalog.prefix}ledger-{next(_NUMBERS)}",
+        linger_ms=2,
+    )
+    await producer.start()
+    try:
+        yield producer
+    finally:
+        await producer.stop()
+
+
+async def write(
+    producer: AIOKafkaProducer,
+    catalog: Catalog,
+    decisions: Iterable[Decision],
+    *,
+    rng: random.Random,
+    decisions_a_transaction: int = 30,
+    aborts: float = 0.2,
+) -> None:
+    """Writes the decisions in transactions; some of them are first written and aborted."""
+    wire = {name: topic.wire for name, topic in catalog.topics.items()}
+    numbered = iter(decisions)
+    while chunk := list(itertools.islice(numbered, decisions_a_transaction)):
+        for aborted in (True, False):
+            if aborted and rng.random() >= aborts:
+                continue
+            await producer.begin_transaction()
+            sent = []
+            for decision in chunk:
+                partition = home(catalog, decision.person)
+                key = decision.person.encode()
+                for made in decision.events:
+                    sent.append(await producer.send(wire[made.topic], made.value(), key, partition))
+                origin = (wire["hire-requests"], partition, int(decision.command[1:]))
+                sent.append(
+                    await producer.send(wire["outcomes"], decision.outcome(origin), key, partition)
+                )
+            for future in sent:
+                await future
+            if aborted:
+                await producer.abort_transaction()
+            else:
+                await producer.commit_transaction()
+
+
+def dead_letter(offset: int, value: bytes | None, encoding: str) -> bytes:
+    """A dead letter about `value`, whose key is the same bytes."""
+
+    def packed(content: bytes) -> str:
+        return content.decode() if encoding == "utf-8" else base64.b64encode(content).decode()
+
+    return orjson.dumps(
+        {
+            "code": "not_json",
+            "detail": "unexpected character at 1",
+            "origin": {"topic": "hire-requests", "partition": 0, "offset": offset},
+            "encoding": encoding,
+            "key": None if value is None else packed(value),
+            "value": None if value is None else packed(value),
+            "length": len(value or b""),
+            "sha256": hashlib.sha256(value or b"").hexdigest(),
+        }
+    )
+
+
+_COLUMNS = {TABLES[kind]: columns for kind, columns in COLUMNS.items()} | {
+    "events": ("person", "version", "type", "time", "command", "data"),
+    "attendance": (
+        "person",
+        "version",
+        "day::text",
+        "time",
+        "site",
+        "employer",
+        "direction",
+        "method",
+        "scanner",
+    ),
+}
+
+
+async def tables(connection: Any) -> dict[str, Table]:
+    """The tables that `model.tables` speaks of, in its form."""
+    held: dict[str, Table] = {}
+    for table, columns in _COLUMNS.items():
+        rows = await connection.fetch(f"select {', '.join(columns)} from realname.{table}")
+        held[table] = {tuple(row) for row in rows}
+        assert len(held[table]) == len(rows)
+    held["events"] = {(*row[:5], frozenset(orjson.loads(row[5]).items())) for row in held["events"]}
+    return held
+
+
+async def everything(
+    connection: Any, *, but: Sequence[str] = ()
+) -> dict[str, list[tuple[Any, ...]]]:
+    """All columns of all tables that the topics make."""
+    names = [*_COLUMNS, "outcomes", "dead_letters", "progress"]
+    held = {}
+    for table in names:
+        if table not in but:
+            rows = await connection.fetch(f"select * from realname.{table}")
+            held[table] = sorted(map(tuple, rows), key=repr)
+    return held
+
+
+async def connect(uri: str) -> Any:
+    return await asyncpg.connect(uri, server_settings={"timezone": "UTC"})
