@@ -15,8 +15,8 @@ tag    16    the first bytes of HMAC-SHA256, by that key, over all the bytes bef
 One code has exactly one text: lower case, padding, blanks and non-zero spare bits are refused.
 All characters are of the QR alphanumeric set, so the drawn symbol stays small.
 
-The key with the highest id issues, every key in the mapping verifies: a rotation adds a higher id
-everywhere first, and drops the old one when its last codes have left their window.
+The key with the highest id issues, every key in the mapping verifies; docs/codes.md has the steps
+of a rotation.
 
 Nothing here reads a clock: whoever issues or judges a code says at what time.
 """

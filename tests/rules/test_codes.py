@@ -1,9 +1,11 @@
 """Codes to scan, held against the contract's text and a slow second reading of it."""
 
+import doctest
 import hmac
 import string
 from base64 import b32decode, b32encode
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
@@ -258,3 +260,17 @@ def test_the_highest_key_issues_and_all_verify(
     text = issue_person_code({key_id: keys[key_id] for key_id in issuer}, PERSON, NOON_S)
     code = parse({key_id: keys[key_id] for key_id in verifier}, text)
     assert code == (Code("person", max(issuer), MINUTE, PERSON) if read else None)
+
+
+# --- the documentation ---------------------------------------------------------------------------
+
+
+def test_the_examples_of_the_documentation_are_true(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = Path(__file__).parents[2] / "docs" / "codes.md"
+    monkeypatch.chdir(tmp_path)  # one of them draws a file
+    result = doctest.testfile(str(page), module_relative=False, encoding="utf-8")
+    assert result.attempted > 0
+    assert result.failed == 0
+    assert (tmp_path / "gate.svg").exists()
