@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal
 from pydantic import StringConstraints
 
 from schemas.forms import (
+    Absentable,
     Base64,
     Date,
     Direction,
@@ -46,8 +47,8 @@ class IdentityVerify(Form):
 
     batch: Id
     result: Literal["verified", "failed"]
-    upload: Id | None = None
-    reason: Text | None = None
+    upload: Absentable[Id] = None
+    reason: Absentable[Text] = None
 
 
 class HireOffer(Form):
@@ -69,8 +70,8 @@ class HireComplete(Form):
 
     employer: Uscc
     role: Role
-    trade: Trade | None = None
-    position: Position | None = None
+    trade: Absentable[Trade] = None
+    position: Absentable[Position] = None
 
 
 class HireAnswer(Form):
@@ -83,7 +84,7 @@ class DismissalRequest(Form):
     """企业发起解聘 (manual: 八、如何操作解聘)."""
 
     employer: Uscc
-    reason: Text | None = None
+    reason: Absentable[Text] = None
 
 
 class EmployerOnly(Form):
@@ -97,8 +98,8 @@ class AssignmentRequest(Form):
 
     site: SiteId
     employer: Uscc
-    position: Position | None = None
-    batch: Id | None = None
+    position: Absentable[Position] = None
+    batch: Absentable[Id] = None
 
 
 class AssignmentWithdraw(Form):
@@ -114,7 +115,7 @@ class AssignmentAnswer(Form):
 
     assignment: Id
     site: SiteId
-    batch: Id | None = None
+    batch: Absentable[Id] = None
 
 
 class SiteOnly(Form):
@@ -137,7 +138,7 @@ class ScanAttendance(Form):
     site: SiteId
     code: Text
     scanner: PersonId
-    direction: Direction | None = None
+    direction: Absentable[Direction] = None
 
 
 class ScanCheckin(Form):
@@ -145,7 +146,7 @@ class ScanCheckin(Form):
 
     site: SiteId
     code: Text
-    direction: Direction | None = None
+    direction: Absentable[Direction] = None
 
 
 class EntryProcess(Form):
@@ -153,14 +154,14 @@ class EntryProcess(Form):
 
     site: SiteId
     entry: Id
-    batch: Id | None = None
+    batch: Absentable[Id] = None
 
 
 class ExitStep(Form):
     """退场登记, 确认退场 (manual: 七、如何操作退场)."""
 
     site: SiteId
-    batch: Id | None = None
+    batch: Absentable[Id] = None
 
 
 COMMANDS: Final[dict[str, tuple[str, type[Form]]]] = {

@@ -6,7 +6,19 @@ Contract: Topics out. Every event carries the person's `version` after it and th
 
 from typing import Final, Literal
 
-from schemas.forms import Date, Direction, Form, Id, PersonId, Position, Role, SiteId, Text, Uscc
+from schemas.forms import (
+    Absentable,
+    Date,
+    Direction,
+    Form,
+    Id,
+    PersonId,
+    Position,
+    Role,
+    SiteId,
+    Text,
+    Uscc,
+)
 
 EndCause = Literal["dismissed", "departed"]
 PresenceCause = Literal["exit", "dismissed", "departed"]
@@ -23,7 +35,7 @@ class EventData(Form):
 class IdentityEvent(EventData):
     """`reason` is the centre's, on a failed verification."""
 
-    reason: Text | None = None
+    reason: Absentable[Text] = None
 
 
 class OfferEvent(EventData):
@@ -31,32 +43,32 @@ class OfferEvent(EventData):
 
     offer: Id
     employer: Uscc
-    cause: str | None = None
+    cause: Absentable[str] = None
 
 
 class EmploymentEvent(EventData):
     """`role`, `trade` and `position` on registration, `cause` at the end."""
 
     employer: Uscc
-    role: Role | None = None
-    trade: Text | None = None
-    position: Position | None = None
-    cause: EndCause | None = None
+    role: Absentable[Role] = None
+    trade: Absentable[Text] = None
+    position: Absentable[Position] = None
+    cause: Absentable[EndCause] = None
 
 
 class NoticeEvent(EventData):
     """A step of a dismissal or a departure."""
 
     employer: Uscc
-    reason: Text | None = None
+    reason: Absentable[Text] = None
 
 
 class AssignmentEvent(EventData):
     assignment: Id
     site: SiteId
     employer: Uscc
-    position: Position | None = None
-    cause: PresenceCause | None = None
+    position: Absentable[Position] = None
+    cause: Absentable[PresenceCause] = None
 
 
 class OperatorEvent(EventData):
@@ -64,7 +76,7 @@ class OperatorEvent(EventData):
 
     site: SiteId
     employer: Uscc
-    cause: AssignmentCause | None = None
+    cause: Absentable[AssignmentCause] = None
 
 
 class EntryEvent(EventData):
@@ -77,7 +89,7 @@ class PresenceEvent(EventData):
     entry: Id
     site: SiteId
     employer: Uscc
-    cause: PresenceCause | None = None
+    cause: Absentable[PresenceCause] = None
 
 
 class ExitEvent(EventData):
@@ -91,9 +103,9 @@ class AttendanceEvent(EventData):
     site: SiteId
     employer: Uscc
     day: Date
-    direction: Direction | None = None
+    direction: Absentable[Direction] = None
     method: Literal["staff", "self"]
-    scanner: PersonId | None = None
+    scanner: Absentable[PersonId] = None
 
 
 _FAMILIES: Final[tuple[tuple[str, type[EventData], str, tuple[str, ...]], ...]] = (

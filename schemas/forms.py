@@ -3,9 +3,16 @@
 import re
 from datetime import date, datetime
 from functools import lru_cache
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    StringConstraints,
+)
+from pydantic_core import CoreSchema
 
 from schemas.identifiers import check_uscc
 from schemas.limits import ID_CHARS_MAX, POSITION_CHARS_MAX, SITE_CHARS_MAX
@@ -16,6 +23,24 @@ class Form(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
+
+class _NotNull:
+    """Takes null out of what ``T | None`` accepts: None only stands for a field that is absent."""
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        schema = handler(source)
+        if schema["type"] != "nullable":
+            raise TypeError("Absentable[T] is for a T that is not null itself")
+        inner: CoreSchema = schema["schema"]
+        return inner
+
+
+T = TypeVar("T")
+Absentable = Annotated[T | None, _NotNull()]
+"""The type of an optional field, with the default None. Null on the wire is refused, as any other
+value that is no text (contract: Forms, no coercion, absent = optional)."""
 
 # Control characters are refused in whatever names a thing: they cannot be stored in PostgreSQL
 # (NUL) and only ever come from a broken client.

@@ -4,8 +4,8 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from schemas.forms import Form, Id, Name, Sha256
-from schemas.reasons import REASONS
+from schemas.forms import Absentable, Form, Id, Name, Sha256
+from schemas.reasons import DEAD_LETTER_CODES, OUTCOME_CODES
 
 RULES_VERSION: Final = 1
 """Counts changes of what the rules decide. Past decisions are facts and are never decided again."""
@@ -14,7 +14,9 @@ OUTCOMES_TOPIC: Final = "outcomes"
 DEAD_LETTERS_TOPIC: Final = "dead-letters"
 OUTCOME_TYPE: Final = "outcome"
 
-Code = Literal[*REASONS]  # type: ignore[valid-type]  # a Literal of computed values
+# Literals of computed values.
+OutcomeCode = Literal[*OUTCOME_CODES]  # type: ignore[valid-type]
+DeadLetterCode = Literal[*DEAD_LETTER_CODES]  # type: ignore[valid-type]
 
 
 class Origin(Form):
@@ -36,10 +38,10 @@ class Outcome(Form):
     command_source: Name
     command_type: str
     status: Literal["accepted", "rejected", "duplicate"]
-    code: Code
+    code: OutcomeCode
     version: int
     events: tuple[str, ...]
-    batch: Id | None = None
+    batch: Absentable[Id] = None
     origin: Origin
     rules_version: int
 
@@ -54,7 +56,7 @@ class DeadLetter(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    code: Code
+    code: DeadLetterCode
     detail: str
     origin: Origin
     encoding: Literal["utf-8", "base64"]
