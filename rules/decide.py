@@ -72,12 +72,13 @@ def decide(person: Person, command: Command, now_ms: int, world: World) -> Decis
         if seen.content_digest == command.content_digest:
             return Decision("duplicate", seen.code, seen.version, [], person)
         return _rejected(person, "id_reused")
-    if person.names(command.id):
-        return _remembered(_rejected(person, "id_reused"), command, now_ms)
     if command.at_ms > now_ms + FUTURE_MS_MAX:
         return _rejected(person, "from_the_future")
     if command.at_ms < now_ms - PAST_MS_MAX or command.at_ms <= person.seen_floor_ms:
         return _rejected(person, "too_late")
+    # Only now: what is remembered has a time within the memory's window.
+    if person.names(command.id):
+        return _remembered(_rejected(person, "id_reused"), command, now_ms)
 
     case, expired = _case(person, command, now_ms, world)
     answer = LADDERS[command.type](case)

@@ -3,7 +3,6 @@
 from rules.authority import (
     confirmed_for,
     is_device,
-    is_general_contractor,
     is_operator,
     is_site_side,
     named_for,
@@ -160,7 +159,7 @@ def _may_show_out(case: Case) -> str | None:
     staff = case.staff()
     named = named_for(case.world, case.site(), staff)
     if not is_operator(case.world, case.data.site, staff) and not any(
-        is_general_contractor(case.site(), participant.employer) for participant in named
+        participant.type == "general_contractor" for participant in named
     ):
         return "general_contractor_required" if named else "operator_required"
     return None if _present_here(case) else "not_present"

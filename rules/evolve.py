@@ -213,8 +213,10 @@ def _name(person: Person, thing_id: str) -> None:
 
 def _spend(person: Person, code: tuple[int, int], now_ms: int) -> None:
     step, key_id = code
-    oldest_step = (now_ms - PAST_MS_MAX) // PERSON_CODE_STEP_MS - 3
-    kept = [spent for spent in person.spent_codes if spent >> 8 >= oldest_step]
+    # No scan that is not too late can show an older code; the floor keeps it spent all the same.
+    past_step = (now_ms - PAST_MS_MAX) // PERSON_CODE_STEP_MS - 4
+    person.spent_floor = max(person.spent_floor, past_step)
+    kept = [spent for spent in person.spent_codes if spent >> 8 > person.spent_floor]
     kept.append(step << 8 | key_id)
     if len(kept) > SPENT_CODES_MAX:
         lowest = min(kept)

@@ -48,6 +48,8 @@ def remember(
     """Adds an answer to `person`, which must be a fresh copy; forgets what is too old."""
     seen = person.seen
     if seen and _time(seen, 0) < now_ms - PAST_MS_MAX - PRUNE_SLACK_MS:
+        # The floor keeps what is forgotten too late also for a broker clock that steps back.
+        person.seen_floor_ms = max(person.seen_floor_ms, now_ms - PAST_MS_MAX - 1)
         seen = b"".join(
             seen[at : at + _RECORD.size]
             for at in range(0, len(seen), _RECORD.size)

@@ -65,7 +65,7 @@ an `out` of that shift counts for its own day."""
 
 NAMED_IDS_MAX: Final = 256
 """Ids of a person's former offers, assignments and entries remembered to answer `id_reused`. Past
-it the oldest may be used again."""
+it the oldest may be used again, unless it is still open or live."""
 
 # --- the embedded broker and database ------------------------------------------------------------
 
