@@ -1,0 +1,119 @@
+"""A worker with the smallest rules that show an error: every key counts its commands.
+
+Run as a process: `python tests/ledger/toy.py BROKERS PREFIX PARTITIONS [DECIDER]`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+import orjson
+
+from agents.app import RealnameApp
+from agents.ledger.kafka import KafkaLog
+from agents.ledger.turn import Output, Turn, Verdict
+from agents.references import References
+from deployment.catalog import load_catalog
+
+
+def parse(topic: str, key: bytes, value: bytes) -> object:
+    """A reference record is any JSON."""
+    return orjson.loads(value)
+
+
+def count(turn: Turn) -> Verdict:
+    """One outcome a record: which it is, and the how-manieth of its key."""
+    witness = [("witness", turn.witness)]
+    outputs: list[Output] = []
+    states: dict[bytes, tuple[object, bytes]] = {}
+    staff: dict[bytes, bytes | None] = {}
+    for record in turn.records:
+        key = record.key or b""
+        if key in states:
+            n = states[key][0]
+        elif key in turn.cached:
+            n = turn.cached[key]
+        else:
+            n = int(turn.states.get(key, b"0"))
+        assert isinstance(n, int)
+        n += 1
+        states[key] = (n, b"%d" % n)
+        value = record.value or b""
+        length = record.value_cut.length if record.value_cut else len(value)
+        said = value[:64].decode("utf-8", "replace")
+        seen = turn.references.employers.get("e")
+        outputs.append(
+            Output(
+                "outcomes",
+                record.key,
+                orjson.dumps(
+                    {
+                        "origin": f"{record.topic}/{record.partition}/{record.offset}",
+                        "n": n,
+                        "turn": turn.number,
+                        "length": length,
+                        "said": said,
+                        "employer": seen,
+                    }
+                ),
+                witness,
+            )
+        )
+        if said.startswith("staff"):
+            staff[key] = orjson.dumps({"n": n})
+    return Verdict(outputs, states, staff)
+
+
+def echo(turn: Turn) -> Verdict:
+    """As little as possible, for measuring."""
+    outputs = [
+        Output(
+            "outcomes", r.key, b'{"origin":"%d/%d","x":"%s"}' % (r.partition, r.offset, b"y" * 300)
+        )
+        for r in turn.records
+    ]
+    attendance = [Output("attendance-records", r.key, b"z" * 300) for r in turn.records]
+    states = {r.key or b"": (None, b"s" * 300) for r in turn.records}
+    return Verdict(outputs + attendance, states)
+
+
+async def run(
+    brokers: str, prefix: str, partitions: int, decide: Callable[[Turn], Verdict]
+) -> None:
+    """Until SIGTERM."""
+    catalog = load_catalog(prefix, partitions=partitions)
+    without = os.environ.get("TOY_WITHOUT")
+    if without:
+        catalog = type(catalog)(
+            prefix, {name: topic for name, topic in catalog.topics.items() if name != without}
+        )
+    source = KafkaLog(brokers, catalog)
+    references = References(source.layout.references, parse)
+    app = RealnameApp(source, references, "toy", decide)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    await app.start()
+    health = app.ledger.ledger.health
+    said = None
+    while not stop.is_set():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), 0.1)
+        if health() != said:
+            said = health()
+            print("HEALTH", said, flush=True)
+    await app.stop()
+    print("STOPPED", flush=True)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
+    brokers_, prefix_, partitions_ = sys.argv[1:4]
+    decider = {"count": count, "echo": echo}[sys.argv[4] if len(sys.argv) > 4 else "count"]
+    asyncio.run(run(brokers_, prefix_, int(partitions_), decider))
