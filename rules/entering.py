@@ -1,6 +1,10 @@
 """Entry and exit (manual: 五、如何操作进场; 七、如何操作退场; contract: Entry, Exit)."""
 
+from collections.abc import Callable
+from typing import Final
+
 from rules.authority import (
+    World,
     confirmed_for,
     is_device,
     is_operator,
@@ -12,6 +16,8 @@ from rules.case import Answer, Case
 from rules.codes import Code, in_window, parse
 from rules.evolve import Event
 from rules.leaving import end_assignment, end_presence, end_waiting_entry
+from rules.person import Person
+from schemas.references import Site
 
 
 def scan(case: Case) -> Answer:
@@ -21,8 +27,7 @@ def scan(case: Case) -> Answer:
     code = personal_code(case)
     if isinstance(code, str):
         return code
-    spent = code.step << 8 | code.key_id
-    if code.step <= case.person.spent_floor or spent in case.person.spent_codes:
+    if code_spent(case.person, code):
         return "code_replayed"
     if failed := may_enter(case, data.scanner):
         return failed
@@ -55,39 +60,74 @@ def personal_code(case: Case) -> Code | str:
     return code
 
 
+def code_spent(person: Person, code: Code) -> bool:
+    """Whether an entry scan spent the code before."""
+    spent = code.step << 8 | code.key_id
+    return code.step <= person.spent_floor or spent in person.spent_codes
+
+
+def _site_is_open(world: World, person: Person, site: Site, scanner: str | None) -> str | None:
+    return None if site.status == "active" else "site_closed"
+
+
+def _employer_on_site(world: World, person: Person, site: Site, scanner: str | None) -> str | None:
+    employer = person.employer
+    return None if employer is None or participates(site, employer) else "employer_not_on_site"
+
+
+def _scanner_may(world: World, person: Person, site: Site, scanner: str | None) -> str | None:
+    if scanner is None:
+        return None
+    manages = confirmed_for(world, site, scanner)
+    if not manages:
+        return "project_manager_required"
+    if any(
+        participant.type == "general_contractor"
+        or (
+            participant.type == "professional_subcontractor"
+            and participant.employer == person.employer
+        )
+        for participant in manages
+    ):
+        return None
+    return "general_contractor_required"
+
+
+def _assigned_here(world: World, person: Person, site: Site, scanner: str | None) -> str | None:
+    assignment = person.assignment
+    if assignment is None or assignment.status != "confirmed":
+        return "assignment_not_confirmed"
+    return None if assignment.site == site.site else "wrong_site"
+
+
+def _still_out(world: World, person: Person, site: Site, scanner: str | None) -> str | None:
+    return None if person.presence is None else "already_present"
+
+
+EntryGuard = Callable[[World, Person, Site, str | None], str | None]
+
+ENTRY_GUARDS: Final[tuple[tuple[EntryGuard, tuple[str, ...]], ...]] = (
+    (_site_is_open, ("site_closed",)),
+    (_employer_on_site, ("employer_not_on_site",)),
+    (_scanner_may, ("project_manager_required", "general_contractor_required")),
+    (_assigned_here, ("assignment_not_confirmed", "wrong_site")),
+    (_still_out, ("already_present",)),
+)
+"""What a scan and its processing ask, in order, once the site is known: each a guard that answers
+None or a code, and the codes it may answer in their order. No guard relies on another."""
+
+
 def may_enter(case: Case, scanner: str | None) -> str | None:
     """The first guard that keeps the person from entering the site now, if any.
 
     `scanner` is None when a scan accepted before is processed: then its scanner is not judged.
     """
-    person, site = case.person, case.site()
+    site = case.site()
     if site is None:
         return "site_unknown"
-    if site.status != "active":
-        return "site_closed"
-    employer = person.employer
-    if employer is not None and not participates(site, employer):
-        return "employer_not_on_site"
-    if scanner is not None:
-        manages = confirmed_for(case.world, site, scanner)
-        if not manages:
-            return "project_manager_required"
-        if not any(
-            participant.type == "general_contractor"
-            or (
-                participant.type == "professional_subcontractor"
-                and participant.employer == employer
-            )
-            for participant in manages
-        ):
-            return "general_contractor_required"
-    assignment = person.assignment
-    if assignment is None or assignment.status != "confirmed":
-        return "assignment_not_confirmed"
-    if assignment.site != site.site:
-        return "wrong_site"
-    if person.presence is not None:
-        return "already_present"
+    for guard, _ in ENTRY_GUARDS:
+        if failed := guard(case.world, case.person, site, scanner):
+            return failed
     return None
 
 
