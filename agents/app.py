@@ -22,7 +22,7 @@ Decide = Callable[[Turn], Verdict]
 """Decides a turn: synchronous, changes nothing it is given, the same answer for the same turn."""
 
 
-class LedgerService(Service):  # type: ignore[misc]
+class LedgerService(Service):
     """The ledger's life within the application's."""
 
     def __init__(self, ledger: Ledger, **options: Any) -> None:
@@ -37,15 +37,15 @@ class LedgerService(Service):  # type: ignore[misc]
         await self.ledger.stop()
 
 
-class _Boot(BootStrategy):  # type: ignore[misc]
+class _Boot(BootStrategy):
     """Agents first, the ledger last: so it stops first, while the agents still answer it."""
 
     def server(self) -> Iterable[Any]:
-        services: Iterable[Any] = self._chain(self.sensors(), self.agents(), [self.app.ledger])
-        return services
+        assert isinstance(self.app, RealnameApp)
+        return self._chain(self.sensors(), self.agents(), [self.app.ledger])
 
 
-class RealnameApp(faust.App):  # type: ignore[misc]
+class RealnameApp(faust.App):
     """A Faust application without a consumer, producer, conductor, tables or web server of Faust's.
 
     `decide` answers the turns of `source`.
@@ -61,12 +61,12 @@ class RealnameApp(faust.App):  # type: ignore[misc]
             autodiscover=False,
             web_enabled=False,
         )
-        turns = self.channel(maxsize=source.layout.partitions)
+        turns: Any = self.channel(maxsize=source.layout.partitions)
         self.ledger: Final = LedgerService(
             Ledger(source, references, rules, lambda turn: turns.put(turn))
         )
 
-        @self.agent(turns, name="deciding")  # type: ignore[untyped-decorator]
+        @self.agent(turns, name="deciding")
         async def deciding(stream: Any) -> None:
             async for turn in stream:
                 answer(turn, decide)

@@ -16,7 +16,8 @@ from agents.ledger.record import Record
 from schemas.limits import BAD_REFERENCES_KEPT_MAX
 
 Parse = Callable[[str, bytes, bytes], object]
-"""(logical topic, key, value) -> the record's meaning; raises ValueError where it has none."""
+"""(logical topic, key, value) -> the record's meaning; raises ValueError where it has none, in words
+that quote nothing of it."""
 
 
 class BadRecord(NamedTuple):
@@ -76,7 +77,6 @@ class References:
                 else:
                     view[name] = self._parse(topic, key, value)
             except ValueError as error:
-                # A parser's message may quote the record: only the kind of error is kept.
                 self.bad_total += 1
-                self.bad.append(BadRecord(topic, record.offset, type(error).__name__))
+                self.bad.append(BadRecord(topic, record.offset, str(error)))
         self.offsets[topic] = next_offset

@@ -111,6 +111,13 @@ class KafkaBatch:
         ]
         if records and records[0].offset < first:
             records = [record for record in records if record.offset >= first]
+        if len(data) > limits.KEY_BYTES_MAX:
+            records = [
+                record
+                if record.key is None or len(record.key) <= limits.KEY_BYTES_MAX
+                else _with_cut_key(record, record.key)
+                for record in records
+            ]
         return records
 
     def _streamed(self, parser: _Parser, first: int) -> Iterator[list[Record]]:
@@ -144,6 +151,11 @@ class KafkaBatch:
                 piece, held = [], 0
         if piece:
             yield piece
+
+
+def _with_cut_key(record: Record, key: bytes) -> Record:
+    cut = Cut(len(key), hashlib.sha256(key).hexdigest())
+    return record._replace(key=key[: limits.KEY_BYTES_MAX], key_cut=cut)
 
 
 def batches(topic: str, partition: int, data: bytes) -> Iterator[KafkaBatch]:

@@ -69,8 +69,16 @@ class KafkaLog:
     """
 
     def __init__(
-        self, brokers: str, catalog: Catalog, options: Mapping[str, Any] | None = None
+        self,
+        brokers: str,
+        catalog: Catalog,
+        options: Mapping[str, Any] | None = None,
+        *,
+        session_timeout_ms: int = limits.SESSION_MS_MAX,
+        transaction_timeout_ms: int = limits.TRANSACTION_MS_MAX,
     ) -> None:
+        self._session_timeout_ms = session_timeout_ms
+        self._transaction_timeout_ms = transaction_timeout_ms
         self.layout = Layout(
             commands=tuple(topic.name for topic in catalog.commands),
             references=tuple(topic.name for topic in catalog.references),
@@ -112,7 +120,9 @@ class KafkaLog:
             pause_ms = min(pause_ms * 2, limits.BROKER_RETRY_MS_MAX)
 
     def membership(self) -> KafkaMembership:
-        return KafkaMembership(self._brokers, self._catalog, self._options)
+        return KafkaMembership(
+            self._brokers, self._catalog, self._options, self._session_timeout_ms
+        )
 
     def reader(self) -> KafkaReader:
         return KafkaReader(self._client, self._wire, self._connect)
@@ -122,7 +132,11 @@ class KafkaLog:
 
     def writer(self, partition: int) -> KafkaWriter:
         return KafkaWriter(
-            self._client(), self._wire, self._catalog.transactional_id(partition), self._connect
+            self._client(),
+            self._wire,
+            self._catalog.transactional_id(partition),
+            self._transaction_timeout_ms,
+            self._connect,
         )
 
     async def topic_ids(self, topics: Collection[str]) -> Mapping[str, str]:
@@ -226,11 +240,13 @@ class KafkaWriter:
         client: AIOKafkaClient,
         wire: Mapping[str, str],
         transactional_id: str,
+        timeout_ms: int,
         connect: Callable[[AIOKafkaClient], Any],
     ) -> None:
         self._client = client
         self._wire = wire
         self._id = transactional_id
+        self._timeout_ms = timeout_ms
         self._connect = connect
         self._coordinator: int | None = None
         self._pid = -1
@@ -241,7 +257,7 @@ class KafkaWriter:
         await self._connect(self._client)
         answer = await self._coordinated(
             InitProducerIdRequest(
-                transactional_id=self._id, transaction_timeout_ms=limits.TRANSACTION_MS_MAX
+                transactional_id=self._id, transaction_timeout_ms=self._timeout_ms
             ),
             lambda answer: answer.error_code,
         )
@@ -433,7 +449,10 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc]
     different command topics, still share the partitions by one list.
     """
 
-    def __init__(self, brokers: str, catalog: Catalog, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self, brokers: str, catalog: Catalog, options: Mapping[str, Any], session_timeout_ms: int
+    ) -> None:
+        self._session_timeout_ms = session_timeout_ms
         self.wished: frozenset[int] = frozenset()
         self.generation = 0
         self.changed = asyncio.Event()
@@ -451,10 +470,10 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc]
                 bootstrap_servers=self._brokers,
                 client_id=self._catalog.group,
                 group_id=self._catalog.group,
-                session_timeout_ms=limits.SESSION_MS_MAX,
-                heartbeat_interval_ms=limits.HEARTBEAT_MS,
+                session_timeout_ms=self._session_timeout_ms,
+                heartbeat_interval_ms=min(limits.HEARTBEAT_MS, self._session_timeout_ms // 3),
                 rebalance_timeout_ms=limits.REBALANCE_MS_MAX,
-                request_timeout_ms=limits.REBALANCE_MS_MAX + limits.SESSION_MS_MAX,
+                request_timeout_ms=limits.REBALANCE_MS_MAX + self._session_timeout_ms,
                 enable_auto_commit=False,
                 auto_offset_reset="latest",  # it never reads: every partition is paused
                 partition_assignment_strategy=(assignor,),

@@ -676,6 +676,11 @@ class Owner:
         metrics.LEDGER_COMMIT_SECONDS.observe(now - committing)
         for topic, count in counts.items():
             metrics.LEDGER_DECIDED_RECORDS.labels(topic).inc(count)
+        for (status, code), count in verdict.answers.items():
+            if status == "dead_letter":
+                metrics.LEDGER_DEAD_LETTERS.labels(code).inc(count)
+            else:
+                metrics.LEDGER_OUTCOMES.labels(status, code).inc(count)
 
     async def _answer(self, turn: Turn) -> Verdict:
         try:
