@@ -106,6 +106,32 @@ class Broker:
         process = self._process()
         return process.pid if process else None
 
+    @property
+    def settings(self) -> dict[str, str]:
+        """Kafka's settings of this node, by Kafka's names."""
+        in_sync = str(max(1, self._replicas - 1))
+        listener = f"BROKER://{self.bootstrap}"
+        return {
+            "process.roles": "broker,controller",
+            "node.id": str(self._node),
+            "controller.quorum.voters": self._voters or self.controller,
+            "listeners": f"{listener},CONTROLLER://{self.controller.partition('@')[2]}",
+            "advertised.listeners": listener,
+            "listener.security.protocol.map": "BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "inter.broker.listener.name": "BROKER",
+            "controller.listener.names": "CONTROLLER",
+            "log.dirs": str(self._data),
+            "default.replication.factor": str(self._replicas),
+            "min.insync.replicas": in_sync,
+            "offsets.topic.replication.factor": str(self._replicas),
+            "transaction.state.log.replication.factor": str(self._replicas),
+            "transaction.state.log.min.isr": in_sync,
+            "share.coordinator.state.topic.replication.factor": str(self._replicas),
+            "share.coordinator.state.topic.min.isr": in_sync,
+            **DURABILITY,
+            **SMALL,
+        }
+
     def start(self) -> str:
         """Start, or attach to, the broker of this home; returns its `bootstrap` once it serves.
 
@@ -208,33 +234,9 @@ class Broker:
         self._pid_file.write_text(f"{pid}\n", "ascii")
 
     def _configure(self) -> None:
-        acks = str(max(1, self._replicas - 1))
-        listeners = f"BROKER://{self.bootstrap}"
-        settings = {
-            "process.roles": "broker,controller",
-            "node.id": str(self._node),
-            "controller.quorum.voters": self._voters or self.controller,
-            "listeners": f"{listeners},CONTROLLER://{self.controller.partition('@')[2]}",
-            "advertised.listeners": listeners,
-            "listener.security.protocol.map": "BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT",
-            "inter.broker.listener.name": "BROKER",
-            "controller.listener.names": "CONTROLLER",
-            "log.dirs": str(self._data),
-            "default.replication.factor": str(self._replicas),
-            "min.insync.replicas": acks,
-            "offsets.topic.replication.factor": str(self._replicas),
-            "transaction.state.log.replication.factor": str(self._replicas),
-            "transaction.state.log.min.isr": acks,
-            "share.coordinator.state.topic.replication.factor": str(self._replicas),
-            "share.coordinator.state.topic.min.isr": acks,
-            **DURABILITY,
-            **SMALL,
-        }
         self._data.mkdir(parents=True, exist_ok=True)
-        # Backslashes and colons need no escape here: keys are ours and values have no newline.
-        self._properties.write_text(
-            "".join(f"{key}={value}\n" for key, value in settings.items()), "utf-8"
-        )
+        text = "".join(f"{key}={value}\n" for key, value in self.settings.items())
+        self._properties.write_text(text, "utf-8")
 
     def _java(self, class_path: str, main: str, *arguments: str) -> list[str]:
         return [

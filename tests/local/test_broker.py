@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import UnknownTopicOrPartitionError
 
-from local.broker import Broker, BrokerError, Cluster
+from local.broker import DURABILITY, SMALL, Broker, BrokerError, Cluster
 
 TOPIC = "kept"
 HEAP_MB = 256
@@ -74,6 +75,20 @@ async def test_records_survive_stop_and_kill_at_the_same_address(own: Broker) ->
 def test_the_same_home_attaches_to_the_running_broker(own: Broker) -> None:
     again = Broker(own.log.parent.parent)
     assert (again.start(), again.pid) == (own.start(), own.pid)
+
+
+async def test_the_broker_knows_every_setting_and_has_it(own: Broker) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=own.bootstrap)
+    await admin.start()
+    try:
+        resource = ConfigResource(ConfigResourceType.BROKER, "1")
+        [response] = await admin.describe_configs([resource])
+        [(_, _, _, _, entries)] = response.resources
+    finally:
+        await admin.close()
+    in_force = {name: value for name, value, *_ in entries}
+    wanted = DURABILITY | SMALL
+    assert {name: in_force.get(name) for name in wanted} == wanted
 
 
 async def test_a_topic_is_not_made_by_naming_it(own: Broker) -> None:
