@@ -7,6 +7,7 @@ tries again; when the topics or the tables are not what they must be it ends wit
 
 import asyncio
 import contextlib
+import gc
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,7 @@ from aiokafka.errors import (
 
 from deployment import metrics
 from deployment.catalog import Catalog, Topic, load_catalog
+from deployment.logs import configure_logs
 from deployment.settings import Settings, load_settings
 from deployment.topics import BrokersUnavailable, TopicsError, verify
 from projector.fold import Changes, Misfit, Person
@@ -132,7 +134,9 @@ async def run(
         await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
         await asyncio.wait({work}, timeout=PROJECTOR_STOP_MS_MAX / 1000)
         if not work.done():
-            log.warning("stop_cut_short", limit_ms=PROJECTOR_STOP_MS_MAX)
+            log.warning(
+                "stop cut short, the batch in hand is rolled back", limit_ms=PROJECTOR_STOP_MS_MAX
+            )
     finally:
         stopping.cancel()
         work.cancel()
@@ -156,16 +160,16 @@ async def _keep_on(
             await _session(brokers, database, catalog, stop, options, health)
         except Overtaken:
             metrics.PROJECTOR_ROLLBACKS.labels("progress").inc()
-            log.warning("progress_moved", words="others wrote progress; reading it again")
+            log.warning("progress was changed by others, reading it again")
         except _FINAL_KAFKA as error:
             raise _stopped(health, error) from error
         except (KafkaError, BrokersUnavailable) as error:
             health.set(False, "the broker is away; trying again")
-            log.warning("broker_away", error=str(error), again_in_ms=backoff_ms)
+            log.warning("broker away, trying again", error=str(error), again_in_ms=backoff_ms)
         except _DATABASE_AWAY as error:
             metrics.PROJECTOR_ROLLBACKS.labels("database").inc()
             health.set(False, "the database is away; trying again")
-            log.warning("database_away", error=_words(error), again_in_ms=backoff_ms)
+            log.warning("database away, trying again", error=_words(error), again_in_ms=backoff_ms)
         except _FINAL as error:
             raise _stopped(health, error) from error
         finally:
@@ -177,14 +181,17 @@ async def _keep_on(
 
 
 def _words(error: Exception) -> str:
-    # The database's message without its detail, which quotes rows.
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    # Neither the database's detail nor a data error's text: they quote rows.
+    kind = type(error).__name__
+    if isinstance(error, asyncpg.DataError):
+        return kind
+    return f"{kind}: {str(error).partition(chr(10))[0]}"
 
 
 def _stopped(health: Health, error: Exception) -> ProjectorStopped:
     words = _words(error) if isinstance(error, asyncpg.PostgresError) else str(error)
     health.set(False, f"stopped: {words}")
-    log.error("projector_stopped", error=words)
+    log.error("projector stopped, an operator is needed", error=words)
     return ProjectorStopped(words)
 
 
@@ -206,10 +213,10 @@ async def _session(
         writer = await connect(database)
         stack.push_async_callback(_hang_up, writer)
         for name in await migrate(writer):
-            log.info("migration_applied", name=name)
+            log.info("migration applied", migration=name)
         if not await try_lock(writer):
             health.set(True, "standing by: another projector is at work")
-            log.info("standby", words="another projector is at work; waiting to take over")
+            log.info("standing by, another projector is at work")
             while not await try_lock(writer):
                 await _sleep(stop, PROJECTOR_STANDBY_MS)
                 if stop.is_set():
@@ -222,7 +229,7 @@ async def _session(
         stack.push_async_callback(source.close)
         health.set(True, "projecting")
         metrics.PROJECTOR_ACTIVE.set(1)
-        log.info("projecting", records=sum(one.next_offset for one in progress.values()))
+        log.info("projecting", from_offsets=sum(one.next_offset for one in progress.values()))
         await _Loop(writer, reader, source, progress, stop).run()
 
 
@@ -348,6 +355,9 @@ class _Loop:
                 return None
             self._looked_idle = began
             places = set(self._progress)
+            # Nothing is being written, so this is the time to notice a rebuild or a lost database.
+            if await read_progress(self._reader) != self._progress:
+                raise Overtaken
         changes = self._changes
         strangers = set(self._lanes.persons()).difference(self._people)
         if strangers:
@@ -409,11 +419,11 @@ class _Loop:
                 if isinstance(error, _FINAL_KAFKA):
                     raise
                 if answering:
-                    log.warning("broker_away", error=type(error).__name__)
+                    log.warning("broker does not answer", error=type(error).__name__)
                 answering = False
                 continue
             if not answering:
-                log.info("broker_back")
+                log.info("broker answers again")
             answering = True
             lags: dict[str, int] = {}
             for place, end in ends.items():
@@ -434,12 +444,11 @@ class _Loop:
             since = before.get(head, now)
             if now - since > PROJECTOR_HELD_MS_MAX / 1000:
                 log.warning(
-                    "event_waits",
+                    "event waits for an earlier version that is in no topic yet",
                     topic=record.topic,
                     partition=record.partition,
                     offset=record.offset,
                     version=queue[0].version,
-                    words="an earlier version of this person is in no topic yet",
                 )
                 since = now
             waits[head] = since
@@ -470,6 +479,10 @@ async def serve(settings: Settings, stop: asyncio.Event, *, host: str = "0.0.0.0
 def main(settings: Settings | None = None) -> None:
     """The process: until SIGTERM or SIGINT."""
     given = settings or load_settings()
+    configure_logs(given.log_format, given.log_level)
+    # A batch is many objects that live for a moment and are in no cycles: at the default
+    # thresholds a third of the time goes into looking for them.
+    gc.set_threshold(50_000, 20, 100)
 
     async def until_told() -> None:
         stop = asyncio.Event()

@@ -1,5 +1,5 @@
-"""What the tables must hold, said as plainly as possible: each row is looked up in the person's whole
-history, nothing is carried along. Slow, and independent of the projector."""
+"""What the tables must hold, said as plainly as possible: each row is looked up in the person's
+whole history, nothing is carried along. Slow, and independent of the projector."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime

@@ -1,10 +1,12 @@
 """Writes histories to result topics as a ledger does, and reads what the tables hold."""
 
+import asyncio
 import base64
+import contextlib
 import hashlib
 import itertools
 import random
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,6 +16,8 @@ from aiokafka import AIOKafkaProducer
 
 from deployment.catalog import Catalog
 from projector.fold import COLUMNS, TABLES
+from projector.rebuild import lag
+from projector.store import ROW_TABLES
 from tests.projector.histories import Decision, home
 from tests.projector.model import Table
 
@@ -117,17 +121,28 @@ async def tables(connection: Any) -> dict[str, Table]:
     return held
 
 
-async def everything(
-    connection: Any, *, but: Sequence[str] = ()
-) -> dict[str, list[tuple[Any, ...]]]:
-    """All columns of all tables that the topics make."""
-    names = [*_COLUMNS, "outcomes", "dead_letters", "progress"]
+async def everything(connection: Any) -> dict[str, list[tuple[Any, ...]]]:
+    """All columns of all tables that the topics make, but the progress: where one batch ended and
+    the next began shows in no row."""
     held = {}
-    for table in names:
-        if table not in but:
-            rows = await connection.fetch(f"select * from realname.{table}")
-            held[table] = sorted(map(tuple, rows), key=repr)
+    for table in ROW_TABLES:
+        rows = await connection.fetch(f"select * from realname.{table}")
+        held[table] = sorted(map(tuple, rows), key=repr)
     return held
+
+
+async def caught_up(
+    brokers: str, database: str, catalog: Catalog, *workers: asyncio.Task[None]
+) -> None:
+    """Returns when the tables are at the ends of the topics; raises what a worker raises."""
+    while True:
+        with contextlib.suppress(asyncpg.UndefinedTableError, OSError, asyncpg.PostgresError):
+            if not any((await lag(brokers, database, catalog)).values()):
+                return
+        await asyncio.sleep(0.1)
+        for worker in workers:
+            if worker.done():
+                worker.result()
 
 
 async def connect(uri: str) -> Any:
