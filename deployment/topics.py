@@ -162,7 +162,7 @@ async def verify(
             problems.append(f"{topic.wire} is missing; {APPLY}")
             continue
         if standing.partitions != topic.partitions:
-            problems.append(f"{topic.wire} {_partitions_differ(topic, standing)}")
+            problems.append(f"{topic.wire} {'; '.join(_partitions_differ(topic, standing))}")
         problems += (
             f"{topic.wire}: {key} is {standing.config.get(key)}, must be {topic.config[key]}; "
             "run `realname topics plan`"
@@ -177,11 +177,18 @@ async def verify(
 # --- comparing -----------------------------------------------------------------------------------
 
 
-def _partitions_differ(topic: Topic, standing: Standing) -> str:
+def _partitions_differ(topic: Topic, standing: Standing) -> tuple[str, str]:
+    """What differs, and what can be done about it."""
+    detail = f"has {standing.partitions} partitions, the catalog says {topic.partitions}"
+    if topic.kind == "reference":
+        return (
+            f"{detail}: its records are one order",
+            "delete the topic, apply, and write its records again",
+        )
     return (
-        f"has {standing.partitions} partitions, the catalog says {topic.partitions}; a person's "
-        f"partition would move: set REALNAME_PARTITIONS={standing.partitions}, or begin a new "
-        "deployment under another REALNAME_TOPIC_PREFIX"
+        f"{detail}: a person's partition would move",
+        f"set REALNAME_PARTITIONS={standing.partitions}, or begin a new deployment under another "
+        "REALNAME_TOPIC_PREFIX",
     )
 
 
@@ -217,8 +224,7 @@ def _compare_one(
         refusals.append(Change("refuse", topic.wire, detail, mend))
 
     if standing.partitions != topic.partitions:
-        detail, _, mend = _partitions_differ(topic, standing).partition(": ")
-        refuse(detail, mend)
+        refuse(*_partitions_differ(topic, standing))
 
     # What can be asked of the copies there are, not of those there should be: more in-sync
     # replicas than copies would stop all writing.

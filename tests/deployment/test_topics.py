@@ -147,6 +147,14 @@ async def test_other_partition_counts_are_refused(broker, prefix, admin, there):
     assert "realname topics apply" in str(caught.value)
 
 
+async def test_a_reference_topic_of_several_partitions_is_refused(broker, prefix, admin):
+    catalog = few(prefix, "sites")
+    await admin.create_topics([NewTopic(f"{prefix}sites", 2, 1)])
+    done = await apply(broker, catalog, replication=1)
+    assert "2 partitions, the catalog says 1" in done.refused[0].detail
+    assert "REALNAME_PARTITIONS" not in done.refused[0].mend
+
+
 @pytest.mark.parametrize(
     ("name", "key", "lower", "before"),
     [
