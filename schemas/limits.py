@@ -234,3 +234,31 @@ BAD_REFERENCES_KEPT_MAX: Final = 100
 
 TOPIC_CHECK_MS: Final = 30 * SECOND_MS
 """How often the identities of the topics are compared with those in the progress."""
+
+# --- the command line ----------------------------------------------------------------------------
+
+CLI_POLL_MS: Final = 200
+"""A wait for records while reading a topic to its end or watching it."""
+
+CLI_STALL_MS_MAX: Final = 30 * SECOND_MS
+"""Reading a topic to its end without any coming: the command fails."""
+
+CLI_LINES_MAX: Final = 100_000
+"""Commands or reference records in one `send`, `put` or `replay`; more are refused before any is
+sent. Bounds memory: all are checked first."""
+
+CLI_CHAINS_MAX: Final = 256
+"""Persons whose commands are on the way at once; of one person, one at a time."""
+
+CLI_GAP_MS: Final = 2
+"""Between one command of a person and the next on another topic: the order across topics is the
+broker's clock, in milliseconds."""
+
+CLI_ACK_MS_MAX: Final = 30 * SECOND_MS
+"""A record that the broker has not acknowledged by then counts as not sent."""
+
+CLI_ANSWER_MS_MAX: Final = 30 * SECOND_MS
+"""How long `--wait` waits for an outcome after the last was seen, if not told otherwise."""
+
+CLI_LISTED_MAX: Final = 1_000
+"""Dead letters listed one by one, the latest; the counts are of all."""
