@@ -38,6 +38,9 @@ PREFIX: Final = "REALNAME_"
 CONFIG_VARIABLE: Final = "REALNAME_CONFIG"
 CONFIG_FILE: Final = Path("realname.toml")
 
+_MISSPELT_RATIO: Final = 0.9
+"""How alike (0 to 1) an unknown variable and a known one must be to count as a slip."""
+
 SECRET_BYTES_MIN: Final = 16
 
 Process = Literal["worker", "projector"]
@@ -407,13 +410,15 @@ def _known_variables() -> dict[str, str]:
 
 
 def _unknown_variables(environ: Mapping[str, str]) -> list[Problem]:
+    """Misspelt variables. One that resembles none of ours belongs to somebody else's tooling."""
     known = [*_known_variables(), CONFIG_VARIABLE]
     problems = []
     for variable in sorted(environ):
         if variable.upper().startswith(PREFIX) and variable.upper() not in known:
-            near = difflib.get_close_matches(variable.upper(), known, n=1)
-            mend = f"did you mean {near[0]}?" if near else "take it out of the environment"
-            problems.append(Problem(variable, "there is no such setting", mend))
+            near = difflib.get_close_matches(variable.upper(), known, n=1, cutoff=_MISSPELT_RATIO)
+            if near:
+                mend = f"did you mean {near[0]}?"
+                problems.append(Problem(variable, "there is no such setting", mend))
     return problems
 
 
