@@ -16,8 +16,8 @@ from agents.ledger.record import Record
 from schemas.limits import BAD_REFERENCES_KEPT_MAX
 
 Parse = Callable[[str, bytes, bytes], object]
-"""(logical topic, key, value) -> the record's meaning; raises ValueError where it has none, in words
-that quote nothing of it."""
+"""(logical topic, key, value) -> what the record means. Raises ValueError where it means nothing;
+the words of the error quote nothing of the record."""
 
 
 class BadRecord(NamedTuple):

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import orjson
 
@@ -45,6 +46,8 @@ def count(turn: Turn) -> Verdict:
         n += 1
         states[key] = (n, b"%d" % n)
         value = record.value or b""
+        if value == b"raise" and Path(os.environ["TOY_TRAP"]).exists():
+            raise RuntimeError("the trap")
         length = record.value_cut.length if record.value_cut else len(value)
         said = value[:64].decode("utf-8", "replace")
         seen = turn.references.employers.get("e")
