@@ -76,7 +76,7 @@ DOWNLOAD_TRIES_MAX: Final = 3
 DOWNLOAD_READ_MS_MAX: Final = 60 * SECOND_MS
 """A download that stands still this long is tried again."""
 
-LOCAL_START_MS_MAX: Final = 60 * SECOND_MS
+LOCAL_START_MS_MAX: Final = 2 * MINUTE_MS
 """An embedded server that does not answer by then: the start fails with its log's tail."""
 
 LOCAL_STOP_MS_MAX: Final = 15 * SECOND_MS
@@ -262,3 +262,20 @@ CLI_ANSWER_MS_MAX: Final = 30 * SECOND_MS
 
 CLI_LISTED_MAX: Final = 1_000
 """Dead letters listed one by one, the latest; the counts are of all."""
+
+# --- the played project --------------------------------------------------------------------------
+
+DEMO_ANSWER_MS_MAX: Final = 60 * SECOND_MS
+"""A message that is not answered by then ends the play; a worker's death costs less than 10 s."""
+
+DEMO_START_MS_MAX: Final = 60 * SECOND_MS
+"""A process that does not say it is well by then: the play does not begin."""
+
+DEMO_STOP_MS_MAX: Final = 10 * SECOND_MS
+"""A process that has not ended by then after it was asked to is killed."""
+
+DEMO_TABLES_MS_MAX: Final = 60 * SECOND_MS
+"""The tables are at the topics' ends by then, after the last answer, or the play has failed."""
+
+DEMO_POLL_MS: Final = 100
+"""How often the play looks again at what it waits for."""
