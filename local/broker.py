@@ -7,10 +7,12 @@ the same broker. Processes outlive their starter unless stopped.
 
 import asyncio
 import os
+import shutil
 import subprocess
 import time
 import uuid
 from base64 import urlsafe_b64encode
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, Self
@@ -27,7 +29,12 @@ from schemas import limits
 HEAP_MB: Final = 512
 """Enough for a few thousand partitions; tests take less."""
 
+PORTS: Final = ("broker", "controller")
+
 LOG4J: Final = Path(__file__).with_name("log4j2.properties")
+
+ENVIRONMENT: Final = os.environ | {"LC_ALL": "C.UTF-8"}
+"""Java takes from the locale how file names are written; a home may have any name."""
 
 DURABILITY: Final = {
     "auto.create.topics.enable": "false",
@@ -66,8 +73,9 @@ class BrokerError(RuntimeError):
 class Broker:
     """One Kafka node, broker and controller in one process.
 
-    `home` holds it under `broker/`. `node` and `voters` (the controllers, `id@host:port` with
-    commas) are given by `Cluster`; alone, the node is its own quorum.
+    `home` holds it under `broker/`. The other arguments than `heap_mb` are for `Cluster`: the
+    node's id, its ports, the quorum's `voters` (`id@host:port` with commas; alone, the node is
+    its own) and how many `replicas` a topic has.
     """
 
     def __init__(
@@ -77,12 +85,14 @@ class Broker:
         heap_mb: int = HEAP_MB,
         node: int = 1,
         voters: str | None = None,
+        chosen: Mapping[str, int] | None = None,
         replicas: int = 1,
     ) -> None:
         self._home = home.resolve() / "broker"
         self._heap_mb = heap_mb
         self._node = node
         self._voters = voters
+        self._chosen = chosen
         self._replicas = replicas
 
     @property
@@ -96,11 +106,6 @@ class Broker:
         return f"{ports.LOOPBACK}:{self._ports['broker']}"
 
     @property
-    def controller(self) -> str:
-        """This node as a quorum voter: `id@host:port`."""
-        return f"{self._node}@{ports.LOOPBACK}:{self._ports['controller']}"
-
-    @property
     def pid(self) -> int | None:
         """The process, or None when it does not run."""
         process = self._process()
@@ -111,11 +116,12 @@ class Broker:
         """Kafka's settings of this node, by Kafka's names."""
         in_sync = str(max(1, self._replicas - 1))
         listener = f"BROKER://{self.bootstrap}"
+        controller = f"{ports.LOOPBACK}:{self._ports['controller']}"
         return {
             "process.roles": "broker,controller",
             "node.id": str(self._node),
-            "controller.quorum.voters": self._voters or self.controller,
-            "listeners": f"{listener},CONTROLLER://{self.controller.partition('@')[2]}",
+            "controller.quorum.voters": self._voters or f"{self._node}@{controller}",
+            "listeners": f"{listener},CONTROLLER://{controller}",
             "advertised.listeners": listener,
             "listener.security.protocol.map": "BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT",
             "inter.broker.listener.name": "BROKER",
@@ -198,12 +204,16 @@ class Broker:
         return dict(line.split("=", 1) for line in lines if "=" in line)["cluster.id"]
 
     @property
+    def _scratch(self) -> Path:
+        return self._home / "tmp"
+
+    @property
     def _properties(self) -> Path:
         return self._home / "server.properties"
 
     @property
-    def _ports(self) -> dict[str, int]:
-        return ports.remembered(self._home / "ports.json", ("broker", "controller"))
+    def _ports(self) -> Mapping[str, int]:
+        return self._chosen or ports.remembered(self._home / "ports.json", PORTS)
 
     @property
     def _pid_file(self) -> Path:
@@ -214,6 +224,8 @@ class Broker:
 
     def _launch(self) -> None:
         class_path = ":".join(str(jar) for jar in artifacts.jars())
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._scratch.mkdir()
         self._configure()
         if not self._meta.exists():
             self._format(class_path)
@@ -222,7 +234,7 @@ class Broker:
         pid = os.posix_spawn(
             command[0],
             command,
-            os.environ,
+            ENVIRONMENT,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_OPEN, 1, str(self.log), append, 0o600),
@@ -236,7 +248,8 @@ class Broker:
     def _configure(self) -> None:
         self._data.mkdir(parents=True, exist_ok=True)
         text = "".join(f"{key}={value}\n" for key, value in self.settings.items())
-        self._properties.write_text(text, "utf-8")
+        # Java reads properties as Latin-1 with escapes.
+        self._properties.write_bytes(text.encode("ascii", "backslashreplace"))
 
     def _java(self, class_path: str, main: str, *arguments: str) -> list[str]:
         return [
@@ -245,7 +258,10 @@ class Broker:
             "-XX:+UseG1GC",
             "-XX:MaxGCPauseMillis=20",
             "-XX:+ExitOnOutOfMemoryError",
+            "-XX:-UsePerfData",
             "-Djava.awt.headless=true",
+            # Native libraries are unpacked there, and a killed JVM leaves them.
+            f"-Djava.io.tmpdir={self._scratch}",
             f"-Dlog4j2.configurationFile={LOG4J}",
             "-cp",
             class_path,
@@ -263,6 +279,7 @@ class Broker:
                 "kafka.tools.StorageTool",
                 *("format", "--cluster-id", cluster_id, "--config", str(self._properties)),
             ),
+            env=ENVIRONMENT,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,
@@ -302,11 +319,19 @@ class Cluster:
     must have a record before it is acknowledged."""
 
     def __init__(self, home: Path, *, nodes: int = 3, heap_mb: int = HEAP_MB) -> None:
-        homes = [home / f"node-{node}" for node in range(1, nodes + 1)]
-        voters = ",".join(Broker(each, node=i).controller for i, each in enumerate(homes, 1))
+        ids = range(1, nodes + 1)
+        names = [f"{what}-{node}" for node in ids for what in PORTS]
+        chosen = ports.remembered(home / "ports.json", names)
         self.nodes = tuple(
-            Broker(each, heap_mb=heap_mb, node=i, voters=voters, replicas=min(nodes, 3))
-            for i, each in enumerate(homes, 1)
+            Broker(
+                home / f"node-{node}",
+                heap_mb=heap_mb,
+                node=node,
+                voters=",".join(f"{i}@{ports.LOOPBACK}:{chosen[f'controller-{i}']}" for i in ids),
+                chosen={what: chosen[f"{what}-{node}"] for what in PORTS},
+                replicas=min(nodes, 3),
+            )
+            for node in ids
         )
 
     @property
@@ -316,16 +341,23 @@ class Cluster:
 
     def start(self) -> str:
         """Start, or attach to, every node; returns `bootstrap` once all serve."""
-        for node in self.nodes:
-            node.launch()
-        for node in self.nodes:
-            node.await_ready()
+        try:
+            for node in self.nodes:
+                node.launch()
+            for node in self.nodes:
+                node.await_ready()
+        except BrokerError:
+            self.stop()
+            raise
         return self.bootstrap
 
     def stop(self) -> None:
-        """End every node; data stays."""
-        for node in self.nodes:
-            node.stop()
+        """End all nodes; data stays."""
+        # Together: the last ones could not take leave in order of a quorum that is gone.
+        running = [process for node in self.nodes if (process := node._process())]
+        for process in running:
+            process.terminate()
+        processes.await_end(running)
 
     def __enter__(self) -> Self:
         self.start()
