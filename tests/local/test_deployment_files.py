@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from deployment.settings import load_settings
 from local.artifacts import KAFKA_COORDINATES
@@ -170,3 +171,17 @@ def test_locks_pin_by_hash_and_name_no_address(lock: Path) -> None:
     blocks = re.split(r"\n(?=[a-z0-9])", text)[1:]
     assert blocks
     assert all(re.match(r"\S+==\S+ .*\\\n +--hash=sha256:", block) for block in blocks)
+
+
+def test_locks_have_every_dependency_at_a_version_it_allows() -> None:
+    project = PROJECT["project"]
+    wanted = {
+        "requirements.lock": project["dependencies"],
+        "requirements-dev.lock": project["dependencies"] + project["optional-dependencies"]["dev"],
+        "requirements-build.lock": PROJECT["build-system"]["requires"],
+    }
+    for lock, requirements in wanted.items():
+        text = (ROOT / lock).read_text("utf-8")
+        locked = dict(re.findall(r"^([a-z0-9-]+)==([^ ;\\]+)", text, re.MULTILINE))
+        for requirement in map(Requirement, requirements):
+            assert requirement.specifier.contains(locked[requirement.name]), lock
