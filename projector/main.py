@@ -37,7 +37,6 @@ from projector.migrate import MigrationRefused, migrate
 from projector.records import EVENT_TOPICS, READ_ROW, Row, Unreadable, digest, read_event
 from projector.source import Source, TopicsBroken
 from projector.store import (
-    START,
     Connection,
     Move,
     Overtaken,
@@ -89,7 +88,6 @@ _FINAL_KAFKA: Final = (
     UnsupportedVersionError,
 )
 _FINAL: Final = (
-    Misfit,
     Unreadable,
     TopicsBroken,
     TopicsError,
@@ -154,6 +152,7 @@ async def _keep_on(
     health: Health,
 ) -> None:
     backoff_ms = PROJECTOR_BACKOFF_MS_MIN
+    doubted = ""
     while not stop.is_set():
         began = time.monotonic()
         try:
@@ -161,6 +160,12 @@ async def _keep_on(
         except Overtaken:
             metrics.PROJECTOR_ROLLBACKS.labels("progress").inc()
             log.warning("progress was changed by others, reading it again")
+        except Misfit as error:
+            # Seen once, it may be that another projector took over between two reads of ours.
+            if str(error) == doubted:
+                raise _stopped(health, error) from error
+            doubted = str(error)
+            log.warning("event does not fit, reading again from the tables", error=doubted)
         except _FINAL_KAFKA as error:
             raise _stopped(health, error) from error
         except (KafkaError, BrokersUnavailable) as error:
@@ -254,9 +259,10 @@ async def _progress(connection: Connection, catalog: Catalog) -> dict[Place, Pro
             f"the tables hold {', '.join(foreign)} with partitions that this deployment does not "
             "have: they were made by another deployment (see the topic prefix and the partitions)"
         )
-    missing = wanted - there.keys()
-    await begin_progress(connection, missing)
-    return {**there, **dict.fromkeys(missing, START)}
+    if wanted - there.keys():
+        await begin_progress(connection, wanted - there.keys())
+        there = await read_progress(connection)
+    return there
 
 
 @dataclass

@@ -84,9 +84,13 @@ async def read_progress(connection: Connection) -> dict[Place, Progress]:
 
 async def begin_progress(connection: Connection, places: Iterable[Place]) -> None:
     """Gives topic-partitions that are not in the tables yet their first row."""
-    await connection.executemany(
-        f"insert into {SCHEMA}.progress (topic, partition, next_offset) values ($1, $2, 0)",
-        sorted(places),
+    ordered = sorted(places)
+    await connection.execute(
+        f"insert into {SCHEMA}.progress (topic, partition, next_offset) "
+        "select topic, partition, 0 from unnest($1::text[], $2::int[]) as n (topic, partition) "
+        "on conflict do nothing",
+        [topic for topic, _ in ordered],
+        [partition for _, partition in ordered],
     )
 
 
