@@ -193,7 +193,7 @@ BARRIER_ALARM_MS: Final = 5 * SECOND_MS
 SESSION_MS_MAX: Final = 6 * SECOND_MS
 """A worker silent for this long loses its partitions to the others."""
 
-HEARTBEAT_MS: Final = 1 * SECOND_MS
+HEARTBEAT_MS: Final = 500
 REBALANCE_MS_MAX: Final = 10 * SECOND_MS
 STOP_MS_MAX: Final = 4 * SECOND_MS
 """A worker that was asked to stop ends its turns in hand within this, or leaves them undone."""
@@ -279,3 +279,30 @@ DEMO_TABLES_MS_MAX: Final = 60 * SECOND_MS
 
 DEMO_POLL_MS: Final = 100
 """How often the play looks again at what it waits for."""
+
+# --- the checker ---------------------------------------------------------------------------------
+
+CHECK_STORIES_MAX: Final = 20
+"""Violations told a judgement; past it they are only counted."""
+
+CHECK_STORY_LINES_MAX: Final = 8
+"""Decisions told of a person: those around the one that is broken."""
+
+CHECK_EPSILON_MS: Final = 5
+"""Of two records of one person, one acknowledged this long before the other was sent must be
+decided first. What lies closer together is not judged."""
+
+CHECK_APPEND_MS_MAX: Final = 1 * SECOND_MS
+"""How long a record may be invisible after the broker gave it its time. By the brokers' clocks
+alone, only what is further apart must be decided in that order."""
+
+CHECK_QUIET_MS_MAX: Final = 30 * SECOND_MS
+"""How long the check waits for everything to be decided and projected. Longer than a transaction
+of a killed worker stays open. Past it the rest cannot be judged."""
+
+CHECK_STALL_MS_MAX: Final = 30 * SECOND_MS
+"""Reading a topic to its end without any coming: the check fails."""
+
+CHECK_POLL_MS: Final = 100
+CHECK_PERSONS_MAX: Final = 2_000
+"""Persons whose rows are asked for at once."""

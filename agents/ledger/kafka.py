@@ -438,10 +438,6 @@ def _raise_for(code: int, what: str) -> None:
 # --- who owns what -------------------------------------------------------------------------------
 
 
-class _Assignor(StickyPartitionAssignor):  # type: ignore[misc]
-    """As it is; the subclass keeps its class-level memory of one member from another's."""
-
-
 class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc]
     """Implements `agents.ledger.log.Membership`: a group consumer that never reads.
 
@@ -460,13 +456,17 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc]
         self._catalog = catalog
         self._options = options
         self._consumer: AIOKafkaConsumer | None = None
-        self._polling: asyncio.Task[None] | None = None
+        self._running: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
+        self._running = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        """Be a member, and become one again where the consumer's own tasks gave up."""
         pause_ms = limits.BROKER_RETRY_MS_MIN
-        assignor = type("Assignor", (_Assignor,), {})
+        assignor = type("Assignor", (StickyPartitionAssignor,), {})  # it keeps memory on the class
         while True:
-            consumer = AIOKafkaConsumer(
+            consumer = self._consumer = AIOKafkaConsumer(
                 bootstrap_servers=self._brokers,
                 client_id=self._catalog.group,
                 group_id=self._catalog.group,
@@ -481,24 +481,18 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc]
             )
             try:
                 await consumer.start()
-                break
+                consumer.subscribe([self._catalog.state.wire], listener=self)
+                pause_ms = limits.BROKER_RETRY_MS_MIN
+                while True:
+                    # A member that does not poll is idle, and an idle one is expelled.
+                    await consumer.getmany(timeout_ms=limits.HEARTBEAT_MS)
             except KafkaError as error:
-                log.warning("no broker answers: waiting", brokers=self._brokers, error=str(error))
-                await consumer.stop()
+                log.warning("no group: waiting", brokers=self._brokers, error=str(error))
+            except Exception:
+                log.exception("the group consumer failed: it is made anew")
+            await consumer.stop()
             await asyncio.sleep(pause_ms / 1000)
             pause_ms = min(pause_ms * 2, limits.BROKER_RETRY_MS_MAX)
-        self._consumer = consumer
-        consumer.subscribe([self._catalog.state.wire], listener=self)
-        self._polling = asyncio.create_task(self._poll(consumer))
-
-    async def _poll(self, consumer: AIOKafkaConsumer) -> None:
-        """A member that does not poll is idle, and an idle one is expelled."""
-        while True:
-            try:
-                await consumer.getmany(timeout_ms=limits.HEARTBEAT_MS)
-            except KafkaError as error:
-                log.warning("the group does not answer", error=str(error))
-                await asyncio.sleep(limits.BROKER_RETRY_MS_MAX / 1000)
 
     def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         """Owners go on: only a new assignment, or a fence, takes a partition away."""
@@ -512,13 +506,15 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc]
         self.changed.set()
 
     def rejoin(self) -> None:
-        if self._consumer is not None and self._consumer._coordinator is not None:
-            self._consumer._coordinator.request_rejoin()
+        # The consumer has no public way to ask for this; before it has joined, it is about to.
+        coordinator = self._consumer._coordinator if self._consumer is not None else None
+        if coordinator is not None:
+            coordinator.request_rejoin()
 
     async def stop(self) -> None:
-        if self._polling is not None:
-            self._polling.cancel()
-            await asyncio.gather(self._polling, return_exceptions=True)
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.gather(self._running, return_exceptions=True)
         if self._consumer is not None:
             await self._consumer.stop()
 

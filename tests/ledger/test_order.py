@@ -22,8 +22,8 @@ async def _chain(producer: Any, deployment: Any, key: bytes, steps: int, seed: i
 
 
 async def test_acknowledged_first_is_decided_first(deployment: Any) -> None:
-    deployment.start()
-    deployment.start()
+    deployment.start(TOY_LAG="1")
+    deployment.start(TOY_LAG="2")
     await deployment.until(lambda: deployment.said().count("assigned") >= 2)
     async with AIOKafkaProducer(
         bootstrap_servers=deployment.broker, acks="all", linger_ms=0
@@ -54,7 +54,7 @@ async def test_a_backlog_is_decided_in_the_order_of_its_sending(deployment: Any)
 
 
 async def test_an_acknowledged_reference_is_seen(deployment: Any) -> None:
-    deployment.start()
+    deployment.start(TOY_LAG="3")
     await deployment.until(lambda: "deciding: 0, 1, 2, 3" in deployment.said())
     places = {}
     for number in range(40):
@@ -67,3 +67,18 @@ async def test_an_acknowledged_reference_is_seen(deployment: Any) -> None:
         places[f"hire-requests/{meta.partition}/{meta.offset}"] = number
     for outcome in await deployment.outcomes():
         assert outcome["employer"] >= places[outcome["origin"]]
+
+
+async def test_staff_is_seen_once_the_outcome_was_readable(deployment: Any) -> None:
+    """Another person's command sees what a decision wrote to `staff`, on another worker too."""
+    deployment.start(TOY_LAG="4")
+    deployment.start(TOY_LAG="5")
+    await deployment.until(lambda: deployment.said().count("assigned") >= 2)
+    for number in range(8):
+        await deployment.send([("hire-requests", b"m%d" % number, b"staff")])
+        await deployment.outcomes()
+        asking = [("scan-events", b"p%d" % who, b"ask m%d" % number) for who in range(8)]
+        places = await deployment.send(asking)
+        outcomes = {outcome["origin"]: outcome for outcome in await deployment.outcomes()}
+        for topic, partition, offset in places:
+            assert outcomes[f"{topic}/{partition}/{offset}"]["staff"] == {"n": 1}

@@ -9,15 +9,19 @@ import asyncio
 import contextlib
 import logging
 import os
+import random
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import orjson
+import uvloop
 
 from agents.app import RealnameApp
 from agents.ledger.kafka import KafkaLog
+from agents.ledger.reading import KafkaReader
 from agents.ledger.turn import Output, Turn, Verdict
 from agents.references import References
 from deployment.catalog import load_catalog
@@ -63,6 +67,7 @@ def count(turn: Turn) -> Verdict:
                         "length": length,
                         "said": said,
                         "employer": seen,
+                        "staff": turn.references.staff.get(said.removeprefix("ask ")),
                     }
                 ),
                 witness,
@@ -86,6 +91,17 @@ def echo(turn: Turn) -> Verdict:
     return Verdict(outputs + attendance, states)
 
 
+def lag(chance: random.Random) -> None:
+    """Make every fetch leave out half of the partitions, as brokers of different speed would."""
+    whole = KafkaReader._wanted
+
+    def half(self: KafkaReader, *arguments: Any) -> Any:
+        wanted, _ = whole(self, *arguments)
+        return {key: at for key, at in wanted.items() if chance.random() < 0.5}, True
+
+    KafkaReader._wanted = half  # type: ignore[method-assign]
+
+
 async def run(
     brokers: str, prefix: str, partitions: int, decide: Callable[[Turn], Verdict]
 ) -> None:
@@ -96,6 +112,8 @@ async def run(
         catalog = type(catalog)(
             prefix, {name: topic for name, topic in catalog.topics.items() if name != without}
         )
+    if "TOY_LAG" in os.environ:
+        lag(random.Random(os.environ["TOY_LAG"]))
     source = KafkaLog(brokers, catalog)
     references = References(source.layout.references, parse)
     app = RealnameApp(source, references, "toy", decide)
@@ -119,4 +137,4 @@ if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
     brokers_, prefix_, partitions_ = sys.argv[1:4]
     decider = {"count": count, "echo": echo}[sys.argv[4] if len(sys.argv) > 4 else "count"]
-    asyncio.run(run(brokers_, prefix_, int(partitions_), decider))
+    uvloop.run(run(brokers_, prefix_, int(partitions_), decider))
