@@ -93,18 +93,18 @@ def page() -> str:
     return f"""\
 # The wire contract
 
-<!-- written by `python -m deployment.contract`; change the models or that module, not this page -->
+<!-- written by `python -m deployment.contract`; change that, not this page -->
 
-Everything travels as [CloudEvents 1.0](https://cloudevents.io) in structured JSON, one a record. The
-JSON Schema of every message is in [`schemas/json/`](../schemas/json), the pydantic models in
+Everything travels as [CloudEvents 1.0](https://cloudevents.io) in structured JSON, one a record.
+The JSON Schema of every message is in [`schemas/json/`](../schemas/json), the pydantic models in
 [`schemas/`](../schemas); [`topics.yaml`](../topics.yaml) has the topics themselves.
 
 ```json
 {json.dumps(_EXAMPLE, indent=2)}
 ```
 
-- The **record key** is the `subject`, as UTF-8: a person id. The **partition** is Kafka's murmur2 of
-  the key, which is the default of the Java client and of aiokafka; with librdkafka set
+- The **record key** is the `subject`, as UTF-8: a person id. The **partition** is Kafka's murmur2
+  of the key, which is the default of the Java client and of aiokafka; with librdkafka set
   `partitioner=murmur2_random`. Another partitioner is caught: `wrong_partition`.
 - (`source`, `id`) is the **idempotency key**. Send again as often as you like within
   {PAST_MS_MAX // HOUR_MS // 24} days: the outcome says `duplicate`, repeats the first answer, and
@@ -112,11 +112,11 @@ JSON Schema of every message is in [`schemas/json/`](../schemas/json), the pydan
 - `time` is when it happened: RFC 3339 with an offset, at most {FUTURE_MS_MAX // MINUTE_MS} minutes
   ahead of the broker's clock and {PAST_MS_MAX // HOUR_MS // 24} days behind it.
 - A **person id** is the first 32 hex characters of HMAC-SHA256 over the ID number (18 characters,
-  `x` upper-cased) with the deployment's secret; `name_tag` the same of the name (trimmed, NFKC). The
-  details themselves travel only in `sealed` of `identity.upload`.
-- Ids have 1 to {ID_CHARS_MAX} characters, a value at most {VALUE_BYTES_MAX:,} bytes. Fields are strings
-  (`notice_accepted` is a boolean); no coercion, no unknown fields; what is optional is left out, not
-  null.
+  `x` upper-cased) with the deployment's secret; `name_tag` the same of the name (trimmed, NFKC).
+  The details themselves travel only in `sealed` of `identity.upload`.
+- Ids have 1 to {ID_CHARS_MAX} characters, a value at most {VALUE_BYTES_MAX:,} bytes. Fields are
+  strings (`notice_accepted` is a boolean); no coercion, no unknown fields; what is optional is left
+  out, not null.
 
 `realname send` does all of this for you, see [the command line](cli.md).
 
@@ -148,8 +148,8 @@ counted and listed (`realname reference list --bad`); the last good one stays.
 `outcomes` has exactly one record for each command, of type `outcome`, with key and `subject` the
 person, `time` the command's, and data: {fields(Outcome)}.
 
-`status` is `accepted`, `rejected` or `duplicate`; `code` is `accepted`, `awaiting_verification` or the
-reason, see [the code table](rules.md#codes); `version` is the person's after the command; `events`
+`status` is `accepted`, `rejected` or `duplicate`; `code` is `accepted`, `awaiting_verification` or
+the reason, see [the code table](rules.md#codes); `version` is the person's after the command; `events`
 are the ids of the events it made; `origin` names the record that was answered. The header `witness`
 names the turn and the reference offsets that the decision used.
 
@@ -162,8 +162,8 @@ topics.
 
 ## Dead letters
 
-What cannot be a command at all gets a record on `dead-letters` instead of an outcome: plain JSON with
-{fields(DeadLetter)}. Checked in this order:
+What cannot be a command at all gets a record on `dead-letters` instead of an outcome: plain JSON
+with {fields(DeadLetter)}. Checked in this order:
 
 {letters}
 """
