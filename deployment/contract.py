@@ -149,9 +149,9 @@ counted and listed (`realname reference list --bad`); the last good one stays.
 person, `time` the command's, and data: {fields(Outcome)}.
 
 `status` is `accepted`, `rejected` or `duplicate`; `code` is `accepted`, `awaiting_verification` or
-the reason, see [the code table](rules.md#codes); `version` is the person's after the command; `events`
-are the ids of the events it made; `origin` names the record that was answered. The header `witness`
-names the turn and the reference offsets that the decision used.
+the reason, see [the code table](rules.md#codes); `version` is the person's after the command;
+`events` are the ids of the events it made; `origin` names the record that was answered. The header
+`witness` names the turn and the reference offsets that the decision used.
 
 ## Events
 
