@@ -1,0 +1,155 @@
+"""`status`: what runs, whether the topics are as they must be, and how far behind the work is."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+import asyncpg
+from aiokafka import TopicPartition as Place
+from aiokafka.admin import AIOKafkaAdminClient
+from rich.text import Text
+
+from agents.ledger.progress import PROGRESS_KEY
+from agents.ledger.progress import decode as decode_progress
+from cli.console import BAD, GOOD, ODD, show, table, working
+from cli.context import Deployment
+from cli.errors import FAILED, trouble_of
+from cli.kafka import reading, until
+from deployment.topics import verify
+from projector.rebuild import lag
+from schemas.limits import TOPICS_REQUEST_MS_MAX, TURN_RECORDS_MAX
+
+_TAIL_OFFSETS: Final = 2 * TURN_RECORDS_MAX
+"""Every turn writes its progress; so much of a partition's end holds at least one."""
+
+_PROJECTORS: Final = (
+    "select count(*) from pg_stat_activity where application_name = 'realname projector' "
+    "and datname = current_database()"
+)
+
+Line = tuple[bool | None, str]
+"""Good, bad, or neither; and words."""
+
+
+async def status(deployment: Deployment) -> int:
+    """Print a line a part; returns the exit code: 0 only when every part is well."""
+    parts: list[tuple[str, Callable[[Deployment], Awaitable[Line]]]] = [
+        ("broker", _broker),
+        ("topics", _topics),
+        ("workers", _workers),
+        ("to decide", _to_decide),
+        ("database", _database),
+        ("projector", _projector),
+    ]
+    rows = []
+    well = True
+    for name, ask in parts:
+        with working(f"Asking: {name} …"):
+            try:
+                good, words = await ask(deployment)
+            except Exception as error:
+                trouble = trouble_of(error)
+                if trouble is None:
+                    raise
+                good, words = False, f"{trouble}\n→ {trouble.mend}"
+        well = well and good is not False
+        mark, colour = {True: ("✓", GOOD), False: ("✗", BAD), None: ("!", ODD)}[good]
+        rows.append((mark, colour, name, words))
+    shown = table("", "", "")
+    for mark, colour, name, words in rows:
+        shown.add_row(Text(mark, colour), name, words)
+    show(shown)
+    return 0 if well else FAILED
+
+
+async def _broker(deployment: Deployment) -> Line:
+    async with _admin(deployment) as admin:
+        cluster = await admin.describe_cluster()
+    count = len(cluster["brokers"])
+    kind = "embedded" if deployment.own_broker else f"{count} brokers"
+    return True, f"{deployment.brokers} ({kind})"
+
+
+async def _topics(deployment: Deployment) -> Line:
+    await verify(deployment.brokers, deployment.catalog, options=deployment.options)
+    catalog = deployment.catalog
+    return True, f"{len(catalog.topics)} as they must be, {catalog.partitions} partitions"
+
+
+async def _workers(deployment: Deployment) -> Line:
+    group = deployment.catalog.group
+    async with _admin(deployment) as admin:
+        (response,) = await admin.describe_consumer_groups([group])
+    _, _, state, _, _, members, *_ = response.groups[0]
+    if not members:
+        return None, "none: commands wait and are kept; `realname worker` starts one"
+    return True, f"{len(members)} in group {group}, {state.lower()}"
+
+
+async def _to_decide(deployment: Deployment) -> Line:
+    catalog = deployment.catalog
+    decided: dict[tuple[str, int], int] = {}
+    async with reading(deployment) as consumer:
+        states = [Place(catalog.state.wire, partition) for partition in range(catalog.partitions)]
+        consumer.assign(states)
+        begins = await consumer.beginning_offsets(states)
+        ends = await consumer.end_offsets(states)
+        for place, end in ends.items():
+            consumer.seek(place, max(begins[place], end - _TAIL_OFFSETS))
+        async for record in until(consumer, ends):
+            if record.key == PROGRESS_KEY and record.value is not None:
+                for topic, offset in decode_progress(record.value).offsets.items():
+                    decided[topic, record.partition] = offset
+        commands = {
+            Place(topic.wire, partition): decided.get((topic.name, partition))
+            for topic in catalog.commands
+            for partition in range(catalog.partitions)
+        }
+        consumer.assign(list(commands))
+        begins = await consumer.beginning_offsets(list(commands))
+        ends = await consumer.end_offsets(list(commands))
+    waiting = sum(
+        end - (begins[place] if (at := commands[place]) is None else at)
+        for place, end in ends.items()
+    )
+    return (True, "nothing waits") if waiting == 0 else (None, f"{waiting} commands wait")
+
+
+async def _database(deployment: Deployment) -> Line:
+    connection = await asyncpg.connect(deployment.database)
+    try:
+        version = connection.get_server_version()
+    finally:
+        await connection.close()
+    kind = "embedded" if deployment.own_database else "of REALNAME_DATABASE"
+    return True, f"PostgreSQL {version.major}.{version.minor} ({kind})"
+
+
+async def _projector(deployment: Deployment) -> Line:
+    connection = await asyncpg.connect(deployment.database)
+    try:
+        if await connection.fetchval("select to_regclass('realname.progress')") is None:
+            return False, "there are no tables yet\n→ run `realname migrate`"
+        running = await connection.fetchval(_PROJECTORS)
+    finally:
+        await connection.close()
+    lags = await lag(
+        deployment.brokers, deployment.database, deployment.catalog, deployment.options
+    )
+    behind = sum(lags.values())
+    words = "the tables are up to date" if behind == 0 else f"the tables are {behind} behind"
+    if not running:
+        return None, f"none runs, {words}; `realname projector` starts one"
+    return (True if behind == 0 else None), f"runs, {words}"
+
+
+@asynccontextmanager
+async def _admin(deployment: Deployment) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(**deployment.kafka, request_timeout_ms=TOPICS_REQUEST_MS_MAX)
+    try:
+        await admin.start()
+        yield admin
+    finally:
+        await admin.close()
