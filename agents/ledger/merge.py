@@ -42,6 +42,7 @@ def merge(
 ) -> Merged:
     """Take records off `feeds` (in rank order) and append them to `out`, in order.
 
+    Every feed has been fetched up to its cut at least, and no cut lies above its limit.
     At most `records_max` records in `out`, and no further one once `bytes_max` bytes of values were
     taken. Answers why it stopped.
     """
