@@ -5,6 +5,7 @@ keeps what was sent and answered under it, and notes where an answer is not what
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
@@ -29,7 +30,7 @@ class NoAnswer(Exception):
 class Played:
     """One message of the play; `receipt` and then `answer` are there when it was sent and answered.
 
-    `expected` is the (status, code) that the script says.
+    `expected` is the (status, code) that the script says. `sent_s` is of the monotonic clock.
     """
 
     label: str
@@ -39,6 +40,15 @@ class Played:
     expected: tuple[str, str]
     receipt: Receipt | None = None
     answer: Answer | None = None
+    sent_s: float = 0.0
+    waited_s: float = 0.0
+
+    @property
+    def envelope(self) -> dict[str, Any]:
+        """The command that was sent; of messages that are commands only."""
+        assert self.message.value is not None
+        envelope: dict[str, Any] = orjson.loads(self.message.value)
+        return envelope
 
     @property
     def origin(self) -> Origin:
@@ -142,6 +152,7 @@ class Play:
         assert played.receipt is not None
         await self._within(played, played.receipt.stored)
         played.answer = await self._within(played, played.receipt.answered)
+        played.waited_s = time.monotonic() - played.sent_s
         self._answered(played)
         return played
 
@@ -160,6 +171,7 @@ class Play:
     ) -> Played:
         played = Played(label, self.phase, command_id, message, expected)
         self.played[label] = played
+        played.sent_s = time.monotonic()
         played.receipt = await self.client.send(message)
         return played
 

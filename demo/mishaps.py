@@ -91,8 +91,7 @@ async def _impatient_uploads(story: Story, person: Person) -> None:
     made = await upload(play, person, at_ms)
     await play.again(person, made)
     await play.again(person, made)
-    document = orjson.loads(made.message.value or b"")
-    changed = {**document["data"], "front_sha256": "0" * 64}
+    changed = {**made.envelope["data"], "front_sha256": "0" * 64}
     await play.wait(
         await play.post(
             person,
@@ -631,7 +630,7 @@ async def _clockwork_scans(story: Story, person: Person) -> None:
     await play.wait(ahead)
     behind = now_ms - 8 * DAY_MS
     await play.wait(await post_checkin(play, person, HOUSES, behind, "too_late", direction="in"))
-    data = orjson.loads(ahead.message.value or b"")["data"]
+    data = ahead.envelope["data"]
     mended = await play.post(
         person, "scan.checkin", person.source, good_ms, command_id=ahead.id, **data
     )
@@ -648,7 +647,7 @@ async def _impatient_scans(story: Story, person: Person) -> None:
     await play.wait(made)
     await play.again(person, made)
     await play.again(person, made)
-    data = orjson.loads(made.message.value or b"")["data"]
+    data = made.envelope["data"]
     await play.wait(
         await play.post(
             person,
