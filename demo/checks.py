@@ -10,8 +10,8 @@ import orjson
 from demo.acting import Play, Played
 from demo.cast import Cast
 from demo.client import DEAD_LETTER, Origin
-from demo.model import Model
-from demo.picture import Connection, Picture, of_model, of_tables
+from demo.model import Model, ModelEvent
+from demo.picture import Connection, Picture, digest, of_model, of_tables
 from demo.wire import Wire
 from schemas.forms import time_ms
 from schemas.limits import SECOND_MS
@@ -80,7 +80,7 @@ async def check(
     picture = await of_tables(connection, cast)
     outcomes = await connection.fetch("select * from realname.outcomes")
     letters = await connection.fetch("select * from realname.dead_letters")
-    events = await connection.fetch("select * from realname.events order by person, version")
+    events = await connection.fetch("select * from realname.events")
     checks = [
         Check("按剧本应答", "answers as the script says", tuple(play.surprises)),
         Check("按规则应答", "answers as the rules say", tuple(_answers(play, rehearsal))),
@@ -93,7 +93,20 @@ async def check(
         ],
         Check("不泄露个人信息", "no name, no ID number", tuple(_leaks(cast, outcomes, events))),
     ]
-    return picture, _digest(cast, picture, events), checks
+    history = (
+        (
+            row["person"],
+            ModelEvent(
+                row["version"],
+                row["type"],
+                _ms(row["time"]),
+                row["command"],
+                orjson.loads(row["data"]),
+            ),
+        )
+        for row in events
+    )
+    return picture, digest(cast, picture, history), checks
 
 
 def _answers(play: Play, rehearsal: Play) -> Iterator[str]:
@@ -161,8 +174,7 @@ def _ms(moment: datetime) -> int:
 def _events(cast: Cast, model: Model, events: Iterable[Any]) -> Iterator[str]:
     expected = {
         (person, event.version): (event.type, event.at_ms, event.command, dict(event.data))
-        for person, history in model.events.items()
-        for event in history
+        for person, event in model.history()
     }
     handles = {person.id: person.handle for person in cast.people}
     for row in events:
@@ -189,30 +201,6 @@ def _leaks(cast: Cast, outcomes: Iterable[Any], events: Iterable[Any]) -> Iterat
     for person in cast.people:
         if person.name in text or person.id_number in text:
             yield f"{person.handle}'s details are in the tables"
-
-
-def _digest(cast: Cast, picture: Picture, events: Iterable[Any]) -> str:
-    """The same for every play of the same seed, on whatever day: persons by their handles, times
-    from the play's beginning."""
-    handles = {person.id: person.handle for person in cast.people}
-    start_ms, first_day = cast.calendar.start_ms, cast.calendar.day_of
-    history = []
-    for row in events:
-        data = orjson.loads(row["data"])
-        if "scanner" in data:
-            data["scanner"] = handles[data["scanner"]]
-        if "day" in data:
-            data["day"] = first_day(data["day"])
-        who = handles.get(row["person"], row["person"])
-        since_ms = _ms(row["time"]) - start_ms
-        history.append([who, row["version"], row["type"], since_ms, row["command"], data])
-    history.sort(key=lambda one: one[:2])
-    counts = {
-        name: sorted([*map(str, row), count] for row, count in rows.items())
-        for name, rows in picture.items()
-    }
-    written = orjson.dumps([counts, history], option=orjson.OPT_SORT_KEYS)
-    return hashlib.sha256(written).hexdigest()[:16]
 
 
 async def all_rows(connection: Connection) -> dict[str, list[str]]:

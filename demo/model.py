@@ -6,7 +6,7 @@ partitions' owners, no stored states. What it says is compared with what the sys
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,6 +67,12 @@ class Model:
         # As a real client does, let the others go on.
         await asyncio.sleep(0)
         return receipt
+
+    def history(self) -> Iterator[tuple[str, ModelEvent]]:
+        """Every event with the person it is about, a person's in order."""
+        for person, events in self.events.items():
+            for event in events:
+                yield person, event
 
     async def put(self, topic: str, key: str, value: bytes | None) -> None:
         """Take a reference record in."""

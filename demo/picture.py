@@ -5,11 +5,13 @@ days as days of the play. `of_model` folds the model's events by itself, `of_tab
 neither knows of the other.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Final, TypeAlias
 
 import asyncpg
+import orjson
 
 from demo.acting import Played
 from demo.cast import Cast
@@ -104,6 +106,30 @@ def of_model(model: Model, played: Iterable[Played], cast: Cast) -> Picture:
         for row, count in counts.items():
             short[name][shorten(row)] += count
     return short
+
+
+def digest(cast: Cast, picture: Picture, history: Iterable[tuple[str, ModelEvent]]) -> str:
+    """Stands for the picture and every event (person, event) behind it; the same for every play of
+    a seed, on whatever day: people by their handles, times from the play's beginning."""
+    handles = {person.id: person.handle for person in cast.people}
+    lines = []
+    for person, event in history:
+        data = dict(event.data)
+        if "scanner" in data:
+            data["scanner"] = handles[data["scanner"]]
+        if "day" in data:
+            data["day"] = cast.calendar.day_of(data["day"])
+        since_ms = event.at_ms - cast.calendar.start_ms
+        lines.append(
+            [handles.get(person), event.version, event.type, since_ms, event.command, data]
+        )
+    lines.sort(key=lambda line: (str(line[0]), line[1]))
+    counts = {
+        name: sorted([*map(str, row), count] for row, count in rows.items())
+        for name, rows in picture.items()
+    }
+    written = orjson.dumps([counts, lines], option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(written).hexdigest()[:16]
 
 
 def _shortener(cast: Cast) -> Any:

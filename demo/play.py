@@ -26,16 +26,20 @@ from demo.calendar import Calendar
 from demo.cast import Cast, make_cast
 from demo.checks import Check, all_rows, check
 from demo.model import Model
+from demo.picture import digest, of_model
 from demo.scenario import perform
 from demo.screen import Board, show_checks, show_kept, show_picture, step
 from demo.stage import PROJECTOR, WORKERS, Stage
 from demo.wire import Wire
-from deployment.settings import PREFIX, Settings
+from deployment.logs import configure_logs
+from deployment.settings import Settings
 from projector.rebuild import lag, rebuild
 from schemas.limits import DEMO_POLL_MS, DEMO_TABLES_MS_MAX, SECOND_MS
 
 KILL_AT: Final = 0.55
 """The share of messages answered at which a worker is killed: amid the gates and the first day."""
+
+_ASKED_TO_END: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _COLUMNS: Final = 140
 """How wide it is written where there is no terminal."""
@@ -58,8 +62,7 @@ def run(settings: Settings, keep: bool = False, kill: bool = False, rebuild: boo
     console = Console(highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _COLUMNS
-    # Whoever asks it to end finds nothing left behind, as after a Ctrl-C.
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    configure_logs("console", "warning")
     kept = False
     try:
         well = uvloop.run(_Performance(stage, cast, console, kill, rebuild).go())
@@ -67,10 +70,16 @@ def run(settings: Settings, keep: bool = False, kill: bool = False, rebuild: boo
             _tell_kept(console, stage, cast)
             kept = True
         return 0 if well else 1
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
     finally:
         if not kept:
-            stage.close()
-        signal.signal(signal.SIGTERM, before)
+            # Ends whole, however impatient whoever asks for it is.
+            before = {number: signal.signal(number, signal.SIG_IGN) for number in _ASKED_TO_END}
+            with console.status("Clearing away …"):
+                stage.close()
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 class _Performance:
@@ -89,6 +98,11 @@ class _Performance:
 
     async def go(self) -> bool:
         """Whether all went as it must."""
+        acting = asyncio.current_task()
+        assert acting is not None
+        # A terminal that is closed, or a service that is stopped, leaves nothing behind either.
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, acting.cancel)
         self._console.rule("[bold]实名制演示 A construction project, played")
         await self._set_up()
         async with Wire(self._stage.brokers, self._stage.catalog) as wire:
@@ -99,7 +113,7 @@ class _Performance:
                     return False
                 async with self._tables() as connection:
                     await self._caught_up(connection)
-                    picture, digest, checks = await check(
+                    picture, found, checks = await check(
                         connection, play, self._rehearsal, self._model, wire
                     )
                     if self._rebuild:
@@ -107,8 +121,13 @@ class _Performance:
             finally:
                 reading.cancel()
         show_picture(self._console, picture)
-        show_checks(self._console, checks, digest)
+        show_checks(self._console, checks, found, self._expected_digest())
         return not any(one.wrong for one in checks)
+
+    def _expected_digest(self) -> str:
+        played = self._rehearsal.played.values()
+        picture = of_model(self._model, played, self._cast)
+        return digest(self._cast, picture, self._model.history())
 
     # --- before ----------------------------------------------------------------------------------
 
@@ -258,24 +277,34 @@ class _Performance:
 
 
 def _tell_kept(console: Console, stage: Stage, cast: Cast) -> None:
-    somebody = cast.extra("sleeper")
+    somebody = cast.extra("homebody")
+    running = [one for name in (*WORKERS, PROJECTOR) if (one := stage.process(name))]
+    pids = " ".join(str(one.pid) for one in running)
     show_kept(
         console,
         [
-            ("告诉 realname", f"export {PREFIX}HOME={shlex.quote(str(stage.home))}"),
-            ("告诉其他程序", 'eval "$(realname env)"'),
-            ("实时查看 live", "realname watch"),
-            ("某人为何能否进场", f"realname person {somebody.id} --site {somebody.site}"),
-            ("死信 dead letters", "realname dead-letters list"),
-            ("表 tables", f"psql {stage.database} -c 'select * from realname.on_site_counts'"),
-            *((name, stage.url(name, "metrics")) for name in (*WORKERS, PROJECTOR)),
-            ("日志 logs", f"{stage.home}/*.log"),
-            ("结束 end it all", _ending(stage)),
+            (
+                "首先 first, for this shell and other programs:",
+                [f"export {name}={shlex.quote(value)}" for name, value in stage.environment()],
+            ),
+            (
+                "然后 then:",
+                [
+                    "realname status",
+                    "realname watch",
+                    f"realname person {somebody.id} --site {somebody.site}",
+                    "realname dead-letters list",
+                    'psql "$REALNAME_DATABASE" -c "select * from realname.on_site_counts"',
+                ],
+            ),
+            (
+                "指标 metrics, and the same with /health:",
+                [stage.url(name, "metrics") for name in (*WORKERS, PROJECTOR)],
+            ),
+            ("日志 logs:", [f"{stage.home}/*.log"]),
+            (
+                "结束 to end it all (the next `realname demo --keep` does it as well):",
+                [f"kill {pids}; realname down --wipe"],
+            ),
         ],
     )
-
-
-def _ending(stage: Stage) -> str:
-    running = (stage.process(name) for name in (*WORKERS, PROJECTOR))
-    pids = " ".join(str(one.pid) for one in running if one)
-    return f"kill {pids}; REALNAME_HOME={shlex.quote(str(stage.home))} realname down --wipe"

@@ -7,7 +7,6 @@ from typing import Final
 from rich import box
 from rich.columns import Columns
 from rich.console import Console, Group, RenderableType
-from rich.panel import Panel
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -69,7 +68,7 @@ class Board:
         words = Text("  ")
         for status, count in self.answers.items():
             words.append(f"{_WORDS[status]} {count:,}   ", _STYLES[status])
-        return Group(self._progress, words, self._remark)
+        return Group(self._progress, words, self._remark, "")
 
     def begins(self, phase: int) -> None:
         """A phase begins."""
@@ -135,6 +134,7 @@ def _on_site(picture: Picture) -> Table:
         "在场人员 On site now", "工地 site", "单位 employer", ">管理员", ">建筑工人", "工种 trades"
     )
     table.columns[-1].no_wrap = False
+    table.columns[-1].overflow = "fold"
     places = sorted({row[:2] for row in picture["on site now"]}, key=str)
     before = None
     for site, employer in places:
@@ -210,7 +210,9 @@ def _number(count: int) -> str:
     return str(count) if count else "·"
 
 
-def show_checks(console: Console, checks: Sequence[Check], digest: str) -> None:
+def show_checks(
+    console: Console, checks: Sequence[Check], digest: str, expected_digest: str
+) -> None:
     """Each check, with what differs."""
     console.rule("[bold]核对 Checks")
     for one in checks:
@@ -220,12 +222,20 @@ def show_checks(console: Console, checks: Sequence[Check], digest: str) -> None:
             console.print(Text(f"    {difference}", "red"))
         if len(one.wrong) > SHOWN:
             console.print(Text(f"    … {len(one.wrong) - SHOWN} more", "red"))
-    console.print(Text.assemble("摘要 digest  ", (digest, "bold")))
+    console.print(
+        Text.assemble(
+            "\n摘要 digest  ",
+            (digest, "bold"),
+            (f"  by the rules {expected_digest}; the same in every play, on whatever day", _FAINT),
+        )
+    )
 
 
-def show_kept(console: Console, lines: Sequence[tuple[str, str]]) -> None:
-    """What was left running, and what to look at next."""
-    table = Table.grid(padding=(0, 2))
-    for words, what in lines:
-        table.add_row(Text(words, _FAINT), Text(what))
-    console.print(Panel(table, title="保留运行 Left running", title_align="left"))
+def show_kept(console: Console, lines: Sequence[tuple[str, Sequence[str]]]) -> None:
+    """What was left running, and what to do with it: (words, lines to copy)."""
+    console.rule("[bold]保留运行 Left running")
+    for words, commands in lines:
+        console.print(Text(words, _FAINT))
+        for command in commands:
+            # Not broken: it is there to be copied.
+            console.print(Text(f"  {command}"), soft_wrap=True)

@@ -90,6 +90,17 @@ class Stage:
         """The tables' URI, with a password."""
         return self.server.uri
 
+    def environment(self) -> Iterator[tuple[str, str]]:
+        """The variables that tell a shell, or another program, of this deployment."""
+        cast = self._cast
+        keys = ",".join(f"{number}:{key.hex()}" for number, key in cast.code_keys.items())
+        yield f"{PREFIX}HOME", str(self.home)
+        yield f"{PREFIX}BROKERS", self.brokers
+        yield f"{PREFIX}DATABASE", self.database
+        yield f"{PREFIX}PERSON_SECRET", cast.person_secret.hex()
+        yield f"{PREFIX}CODE_KEYS", keys
+        yield f"{PREFIX}SEALING_KEY", cast.sealing.public.hex()
+
     # --- workers and projector -------------------------------------------------------------------
 
     def start(self, name: str) -> None:
