@@ -64,7 +64,14 @@ def working(words: str) -> AbstractContextManager[Status]:
 
 def table(*columns: str, title: str | None = None) -> Table:
     """An empty table in the one style."""
-    made = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    made = Table(
+        title=title,
+        title_justify="left",
+        show_header=any(columns),
+        header_style="bold",
+        box=None,
+        pad_edge=False,
+    )
     for column in columns:
         made.add_column(column, overflow="fold")
     return made

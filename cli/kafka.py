@@ -9,11 +9,11 @@ from typing import Literal, TypeAlias
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka import TopicPartition as Place
-from aiokafka.errors import UnknownTopicOrPartitionError
 
 from cli.context import Deployment
 from cli.errors import Trouble
 from deployment.catalog import Topic
+from deployment.topics import verify
 from schemas.limits import CLI_POLL_MS, CLI_STALL_MS_MAX, SECOND_MS
 
 Record: TypeAlias = "ConsumerRecord[bytes | None, bytes | None]"
@@ -40,15 +40,13 @@ async def reading(
         await consumer.stop()
 
 
-async def places_of(consumer: AIOKafkaConsumer, topics: Iterable[Topic]) -> list[Place]:
-    """All partitions of the topics, as the broker has them."""
-    known = await consumer.topics()
-    places = []
-    for topic in topics:
-        if topic.wire not in known:
-            raise UnknownTopicOrPartitionError(topic.wire)
-        places += [Place(topic.wire, one) for one in consumer.partitions_for_topic(topic.wire)]
-    return places
+async def places_of(deployment: Deployment, topics: Iterable[Topic]) -> list[Place]:
+    """All partitions of the topics, which are there: asking for others would wait for ever.
+
+    Raises TopicsUnfit.
+    """
+    await verify(deployment.brokers, deployment.catalog, options=deployment.options)
+    return [Place(topic.wire, one) for topic in topics for one in range(topic.partitions)]
 
 
 async def whole(

@@ -25,7 +25,7 @@ from cli.context import Deployment
 from cli.errors import FAILED, WRONG, Trouble
 from cli.kafka import places_of, reading, whole
 from cli.sending import send
-from cli.showing import clock, reason_of
+from cli.showing import moment, reason_of
 from schemas.limits import CLI_LINES_MAX, CLI_LISTED_MAX, PAST_MS_MAX, SECOND_MS
 from schemas.outcomes import DEAD_LETTERS_TOPIC
 from schemas.reasons import DEAD_LETTER_CODES
@@ -87,7 +87,7 @@ async def read_letters(
     letters: list[Letter] = []
     with working("Reading the dead letters …") as shown:
         async with reading(deployment) as consumer:
-            places = await places_of(consumer, [catalog.topics[DEAD_LETTERS_TOPIC]])
+            places = await places_of(deployment, [catalog.topics[DEAD_LETTERS_TOPIC]])
             if partition is not None:
                 places = [place for place in places if place.partition == partition]
             seen = 0
@@ -131,7 +131,7 @@ def list_(letters: Sequence[Letter], *, limit: int, as_json: bool) -> None:
         show(
             table("written", "class", "origin", "detail", title=f"the latest {len(shown)}"),
             (
-                (clock(one.at_ms), one.code, _written(one.origin), plain(one.detail))
+                (moment(one.at_ms), one.code, _written(one.origin), plain(one.detail))
                 for one in shown
             ),
         )
@@ -149,7 +149,7 @@ async def show_one(deployment: Deployment, origin: Origin) -> None:
             ("origin", _written(origin)),
             ("class", words),
             ("detail", plain(letter.detail)),
-            ("written", clock(letter.at_ms)),
+            ("written", moment(letter.at_ms)),
             ("key", _readable(key)),
             ("length", f"{letter.body['length']} bytes"),
             ("sha256", letter.body["sha256"]),
@@ -164,14 +164,14 @@ async def show_one(deployment: Deployment, origin: Origin) -> None:
 async def _find(deployment: Deployment, origin: Origin) -> Letter:
     # A letter is on the partition of its record.
     letters = await read_letters(deployment, partition=origin.partition)
-    for letter in reversed(letters):
-        if letter.origin == origin:
-            return letter
-    raise Trouble(
-        f"{_written(origin)} has no dead letter",
-        "`realname dead-letters list` shows them all",
-        WRONG,
-    )
+    found = [letter for letter in letters if letter.origin == origin]
+    if not found:
+        raise Trouble(
+            f"{_written(origin)} has no dead letter",
+            "`realname dead-letters list` shows them all",
+            WRONG,
+        )
+    return found[-1]
 
 
 class Attempt(NamedTuple):

@@ -268,9 +268,8 @@ def demo(
         realname demo
         realname demo --keep
     """
-    from demo.play import run  # type: ignore[import-untyped,unused-ignore]
-
     from cli.context import load_deployment
+    from demo.play import run  # type: ignore[import-untyped,unused-ignore]
 
     _end(run(load_deployment().settings, keep, kill=kill, rebuild=rebuild))
 
@@ -501,6 +500,29 @@ def _fields(data: list[str], **short: str | None) -> dict[str, str | bool]:
     if notice in ("true", "false"):
         fields["notice_accepted"] = notice == "true"
     return fields
+
+
+@app.command("id", rich_help_panel=TELL)
+def id_(
+    id_number: IdNumberOption = None,
+    name: Annotated[str | None, typer.Option(help="A name, whose tag is printed instead.")] = None,
+) -> None:
+    """Print the person id of an ID number, or the tag of a name, in this deployment.
+
+    Example:
+
+        realname id --id-number -
+        realname id --name 张三
+    """
+    from cli.console import line
+    from cli.context import load_deployment
+    from cli.people import asked, tag_of
+
+    deployment = load_deployment()
+    if name is not None and id_number is None:
+        line(tag_of(deployment.person_secret, name))
+    else:
+        line(deployment.subject(None, asked(id_number)))
 
 
 @reference_app.command("put")

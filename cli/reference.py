@@ -56,8 +56,8 @@ async def read_references(
     """Fold the reference topics up to their present ends."""
     known = Known()
     by_wire = {deployment.catalog.topics[name].wire: name for name in topics}
+    places = await places_of(deployment, [deployment.catalog.topics[name] for name in topics])
     async with reading(deployment) as consumer:
-        places = await places_of(consumer, [deployment.catalog.topics[name] for name in topics])
         async for record in whole(consumer, places):
             name = by_wire[record.topic]
             view: dict[str, Any] = getattr(known, name)

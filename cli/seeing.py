@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from aiokafka import TopicPartition as Place
 from rich.text import Text
 
 from cli.coding import moment_ms
 from cli.console import BAD, FAINT, GOOD, ODD, line, plain, remark, show, table, working
 from cli.context import Deployment
-from cli.kafka import reading, whole
+from cli.kafka import places_of, reading, whole
 from cli.reference import Known, read_references
 from cli.showing import reason_of
 from rules.authority import World
 from rules.explain import (
+    HOLDS,
     Check,
     explain_process,
     explain_scan,
@@ -66,10 +66,11 @@ async def read_person(deployment: Deployment, subject: str) -> Person | None:
     """
     catalog = deployment.catalog
     key = subject.encode()
-    place = Place(catalog.state.wire, partition_for(key, catalog.partitions))
+    home = partition_for(key, catalog.partitions)
+    places = await places_of(deployment, [catalog.state])
     stored = None
     async with reading(deployment) as consumer:
-        async for record in whole(consumer, [place]):
+        async for record in whole(consumer, [places[home]]):
             if record.key == key:
                 stored = record.value
     return None if stored is None else decode(stored)
@@ -136,7 +137,7 @@ def _show_entry(
     if record is not None:
         _show_people("可扫码 may scan", who_may_scan(world, person, record))
         if code is None:
-            line(("the guards of the code are open: --code TEXT judges one", FAINT))
+            line((" --code TEXT judges a personal code too", FAINT))
     if person.entry is not None and person.entry.site == site:
         may = who_may_process(world, person, site, known.staff)
         by = scanner or next(iter(may), "")
@@ -152,10 +153,12 @@ def _show_checks(title: str, site: str, known: Known, checks: Sequence[Check]) -
     line((f"{title} ", "bold"), *_site(known, site), "  ", verdict)
     for check in checks:
         mark, colour = _MARKS[check.verdict]
-        reason = reason_of(check.code)
         if check.verdict != "failed":
-            line((f" {mark} ", colour), (check.code, "" if check.verdict == "passed" else FAINT))
+            holds = HOLDS[check.code]
+            style = "" if check.verdict == "passed" else FAINT
+            line((f" {mark} ", colour), (holds.zh, style), (f"  {holds.en}", FAINT))
             continue
+        reason = reason_of(check.code)
         line((f" {mark} {check.code}  ", colour), (reason.zh, "bold"), (f"  {reason.en}", FAINT))
         if check.mend is not None:
             line(f"     → {check.mend.zh}")

@@ -36,6 +36,11 @@ def clock(at_ms: int) -> str:
     return datetime.fromtimestamp(at_ms / SECOND_MS).astimezone().strftime("%H:%M:%S")
 
 
+def moment(at_ms: int) -> str:
+    """Date and time in the zone of this machine."""
+    return datetime.fromtimestamp(at_ms / SECOND_MS).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
 def reason_of(code: str) -> Reason:
     """The words of a code; of one that a newer program made, the code itself."""
     return REASONS.get(code, Reason(plain(code), ""))

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Final
+from contextlib import asynccontextmanager, suppress
+from typing import Final, NamedTuple
 
 import asyncpg
 from aiokafka import TopicPartition as Place
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import GroupCoordinatorNotAvailableError
 from rich.text import Text
 
 from agents.ledger.progress import PROGRESS_KEY
 from agents.ledger.progress import decode as decode_progress
-from cli.console import BAD, GOOD, ODD, show, table, working
+from cli.console import BAD, FAINT, GOOD, ODD, show, table, working
 from cli.context import Deployment
 from cli.errors import FAILED, trouble_of
 from cli.kafka import reading, until
@@ -33,19 +34,21 @@ Line = tuple[bool | None, str]
 """Good, bad, or neither; and words."""
 
 
+class _Part(NamedTuple):
+    name: str
+    ask: Callable[[Deployment], Awaitable[Line]]
+    needs: frozenset[str] = frozenset()
+    """The parts without which there is nothing to ask."""
+
+
 async def status(deployment: Deployment) -> int:
-    """Print a line a part; returns the exit code: 0 only when every part is well."""
-    parts: list[tuple[str, Callable[[Deployment], Awaitable[Line]]]] = [
-        ("broker", _broker),
-        ("topics", _topics),
-        ("workers", _workers),
-        ("to decide", _to_decide),
-        ("database", _database),
-        ("projector", _projector),
-    ]
+    """Print a line a part; returns the exit code: 0 unless a part is bad."""
+    bad: set[str] = set()
     rows = []
-    well = True
-    for name, ask in parts:
+    for name, ask, needs in _PARTS:
+        if needs & bad:
+            rows.append((Text("·", FAINT), name, Text("not asked", FAINT)))
+            continue
         with working(f"Asking: {name} …"):
             try:
                 good, words = await ask(deployment)
@@ -54,14 +57,11 @@ async def status(deployment: Deployment) -> int:
                 if trouble is None:
                     raise
                 good, words = False, f"{trouble}\n→ {trouble.mend}"
-        well = well and good is not False
-        mark, colour = {True: ("✓", GOOD), False: ("✗", BAD), None: ("!", ODD)}[good]
-        rows.append((mark, colour, name, words))
-    shown = table("", "", "")
-    for mark, colour, name, words in rows:
-        shown.add_row(Text(mark, colour), name, words)
-    show(shown)
-    return 0 if well else FAILED
+        if good is False:
+            bad.add(name)
+        rows.append((_MARKS[good], name, Text(words)))
+    show(table("", "", ""), rows)
+    return FAILED if bad else 0
 
 
 async def _broker(deployment: Deployment) -> Line:
@@ -80,9 +80,12 @@ async def _topics(deployment: Deployment) -> Line:
 
 async def _workers(deployment: Deployment) -> Line:
     group = deployment.catalog.group
+    state, members = "", []
     async with _admin(deployment) as admin:
-        (response,) = await admin.describe_consumer_groups([group])
-    _, _, state, _, _, members, *_ = response.groups[0]
+        # A new cluster has no coordinator before the first worker asks for one.
+        with suppress(GroupCoordinatorNotAvailableError):
+            (response,) = await admin.describe_consumer_groups([group])
+            _, _, state, _, _, members, *_ = response.groups[0]
     if not members:
         return None, "none: commands wait and are kept; `realname worker` starts one"
     return True, f"{len(members)} in group {group}, {state.lower()}"
@@ -143,6 +146,19 @@ async def _projector(deployment: Deployment) -> Line:
     if not running:
         return None, f"none runs, {words}; `realname projector` starts one"
     return (True if behind == 0 else None), f"runs, {words}"
+
+
+_MARKS: Final = {True: Text("✓", GOOD), False: Text("✗", BAD), None: Text("!", ODD)}
+_OF_BROKER: Final = frozenset({"broker", "topics"})
+
+_PARTS: Final = (
+    _Part("broker", _broker),
+    _Part("topics", _topics, frozenset({"broker"})),
+    _Part("workers", _workers, _OF_BROKER),
+    _Part("to decide", _to_decide, _OF_BROKER),
+    _Part("database", _database),
+    _Part("projector", _projector, _OF_BROKER | {"database"}),
+)
 
 
 @asynccontextmanager

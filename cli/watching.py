@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 import orjson
-from aiokafka import TopicPartition as Place
 from rich.text import Text
 
 from cli.console import err, out
@@ -32,12 +31,11 @@ async def watch(
     but rejections and dead letters.
     """
     catalog = deployment.catalog
-    topics = [catalog.topics[OUTCOMES_TOPIC], catalog.topics[DEAD_LETTERS_TOPIC]]
-    if not rejected:
-        topics = list(catalog.outputs)
+    outcomes = catalog.topics[OUTCOMES_TOPIC]
+    topics = [outcomes, catalog.topics[DEAD_LETTERS_TOPIC]] if rejected else catalog.outputs
     known = await read_references(deployment, ["employers", "sites"])
     async with reading(deployment) as consumer:
-        places: list[Place] = await places_of(consumer, topics)
+        places = await places_of(deployment, topics)
         consumer.assign(places)
         ends = await consumer.end_offsets(places)
         begin = ends
@@ -50,9 +48,10 @@ async def watch(
             err.print("Watching; Ctrl-C ends it.")
         while True:
             fetched = await consumer.getmany(timeout_ms=CLI_POLL_MS)
-            # One order for all topics, as far as they came together.
+            # One order for all topics as far as they came together, events before their outcome.
             records = [record for some in fetched.values() for record in some]
-            for record in sorted(records, key=lambda one: one.timestamp):
+            records.sort(key=lambda one: (one.timestamp, one.topic == outcomes.wire))
+            for record in records:
                 name = catalog.by_wire[record.topic].name
                 if not _wanted(name, record, person, rejected=rejected):
                     continue
