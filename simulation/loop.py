@@ -3,9 +3,9 @@
 Nothing waits: when nothing is ready, the clock jumps to the next timer. What is ready at the same
 time runs in an order drawn from the seed; what becomes ready meanwhile waits for the next round, so
 nobody starves. And processes can be ended or held up as a kernel does it: every callback carries
-the context of the task that made it, the context names the process, and those of a dead process
-are dropped while those of a paused one are kept until it goes on. A killed process thus runs no
-`finally`, and a paused one notices nothing but the clock.
+the context of the task that made it, the context names the process, and those of a process that is
+dead or paused are put aside. A killed process thus runs no `finally`, and a paused one notices
+nothing but the clock.
 """
 
 from __future__ import annotations
@@ -47,8 +47,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._chance = Random(seed)
         self._now = 0.0
         self._selector = _NoSelector()
+        self._held: dict[str, list[events.Handle]] = {}
+        """Process that is dead or paused -> what became ready of it."""
         self._dead: set[str] = set()
-        self._paused: dict[str, list[events.Handle]] = {}
         self._standing = 0
         self.steps = 0
         """Callbacks run."""
@@ -64,20 +65,21 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def kill(self, process: str) -> None:
         """Nothing of this process runs any more."""
         self._dead.add(process)
-        self._paused.pop(process, None)
+        self._held.setdefault(process, [])
 
     def pause(self, process: str) -> None:
         """What becomes ready of this process waits for `resume`."""
-        if process not in self._dead:
-            self._paused.setdefault(process, [])
+        self._held.setdefault(process, [])
 
     def resume(self, process: str) -> None:
-        self._ready.extend(self._paused.pop(process, ()))
+        """Let a paused process go on; a dead one stays dead."""
+        if process not in self._dead:
+            self._ready.extend(self._held.pop(process, ()))
 
     def bury(self) -> None:
         """From here on dead and paused processes run too, so that their tasks can be ended."""
         self._dead.clear()
-        for process in list(self._paused):
+        for process in list(self._held):
             self.resume(process)
 
     # --- running ---------------------------------------------------------------------------------
@@ -105,16 +107,15 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         ready.clear()
         if len(batch) > 1:
             self._chance.shuffle(batch)
-        dead, paused = self._dead, self._paused
+        held = self._held
         for handle in batch:
             if handle._cancelled:
                 continue
-            if dead or paused:
-                process = handle._context.get(PROCESS, "")
-                if process in dead:
-                    continue
-                if process in paused:
-                    paused[process].append(handle)
+            if held:
+                context: contextvars.Context = handle._context  # type: ignore[attr-defined]
+                process = context.get(PROCESS, "")
+                if process in held:
+                    held[process].append(handle)
                     continue
             self.steps += 1
             handle._run()
