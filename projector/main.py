@@ -35,7 +35,7 @@ from projector.fold import Changes, Misfit, Person
 from projector.merge import Lanes
 from projector.migrate import MigrationRefused, migrate
 from projector.records import EVENT_TOPICS, READ_ROW, Row, Unreadable, digest, read_event
-from projector.source import Source, TopicsBroken
+from projector.source import Fetched, Source, TopicsBroken
 from projector.store import (
     Connection,
     Move,
@@ -297,10 +297,12 @@ class _Loop:
         self._written = self._changes
         self._taken = 0
         self._touched: set[Place] = set()
+        self._positions: dict[Place, int] = {}
+        """Below these everything has been taken."""
         self._looked_idle = time.monotonic()
 
     async def run(self) -> None:
-        fetching: asyncio.Task[list[tuple[Topic, list[ConsumerRecord]]]] | None = None
+        fetching: asyncio.Task[Fetched] | None = None
         writing: asyncio.Task[None] | None = None
         ready: _Batch | None = None
         watching = asyncio.create_task(self._watch())
@@ -318,7 +320,8 @@ class _Loop:
                 if self._writer.is_closed():
                     raise asyncpg.ConnectionDoesNotExistError("the connection was closed")
                 if fetching is not None and fetching.done():
-                    for topic, records in fetching.result():
+                    chunks, self._positions = fetching.result()
+                    for topic, records in chunks:
                         self._take(topic, records)
                         await asyncio.sleep(0)  # the writing goes on in between
                     fetching = None
@@ -369,7 +372,7 @@ class _Loop:
         if strangers:
             self._people.update(await load(self._reader, strangers))
         self._lanes.drain(self._people, changes)
-        moves = await self._moves(places | changes.last.keys(), changes)
+        moves = self._moves(places | changes.last.keys(), changes)
         self._source.hold(
             {
                 (queue[0].record.topic, queue[0].record.partition)
@@ -386,14 +389,12 @@ class _Loop:
         self._written, self._changes = changes, Changes()
         return _Batch(changes.freeze(), moves, began)
 
-    async def _moves(self, places: set[Place], changes: Changes) -> dict[Place, Move]:
+    def _moves(self, places: set[Place], changes: Changes) -> dict[Place, Move]:
         moves = {}
         for place in places:
             before = self._progress[place]
             waiting = self._lanes.waiting(*place)
-            next_offset = (
-                waiting[0].record.offset if waiting else await self._source.position(place)
-            )
+            next_offset = waiting[0].record.offset if waiting else self._positions.get(place, 0)
             if next_offset > before.next_offset:
                 last = changes.last.get(place)
                 after = (

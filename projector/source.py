@@ -1,7 +1,7 @@
 """The broker's side: a consumer without a group, placed by the progress of the tables."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
@@ -10,6 +10,8 @@ from deployment.catalog import Catalog, Topic
 from projector.records import digest
 from projector.store import Place, Progress
 from schemas.limits import PROJECTOR_POLL_MS_MAX
+
+Fetched: TypeAlias = tuple[list[tuple[Topic, list[ConsumerRecord]]], dict[Place, int]]
 
 
 class TopicsBroken(Exception):
@@ -85,8 +87,10 @@ class Source:
                 consumer.seek(place, there.last_offset)
                 self._unproved[place] = there
 
-    async def fetch(self, records_max: int) -> list[tuple[Topic, list[ConsumerRecord]]]:
-        """What is there, at most `records_max`, after at most the poll limit.
+    async def fetch(self, records_max: int) -> Fetched:
+        """What is there, at most `records_max`, after at most the poll limit; and the position of
+        every topic-partition: the offset below which everything was handed out, this included.
+        Positions pass transaction markers, which are no records.
 
         Raises `TopicsBroken` when a topic was truncated or made anew.
         """
@@ -106,7 +110,13 @@ class Source:
                 records = self._prove(place, records)
             if records:
                 chunks.append((self._topics[place.topic], records))
-        return chunks
+        # Asked for here and not later: the next fetch moves the consumer on before its records are
+        # in anyone's hands.
+        positions = {
+            (place.topic, place.partition): await self._consumer.position(place)
+            for place in self._consumer.assignment()
+        }
+        return chunks, positions
 
     def _prove(self, place: TopicPartition, records: list[ConsumerRecord]) -> list[ConsumerRecord]:
         there = self._unproved.pop(place)
@@ -118,10 +128,6 @@ class Source:
                 f"{_MEND}"
             )
         return [record for record in records if record.offset >= there.next_offset]
-
-    async def position(self, place: Place) -> int:
-        """The offset below which everything is read; it passes transaction markers."""
-        return int(await self._consumer.position(TopicPartition(*place)))
 
     async def ends(self) -> dict[Place, int]:
         """Where the committed records end now (the last stable offsets)."""

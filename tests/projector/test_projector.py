@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from local.broker import Broker
 from local.database import Database
 from projector import main
 from projector.main import Health, ProjectorStopped, run
+from projector.migrate import migrate
 from projector.rebuild import lag, rebuild
 from tests.projector import model, writing
 from tests.projector.histories import Decision, Histories
@@ -136,6 +138,47 @@ async def test_tables_equal_the_model(broker: str, database: str, catalog: Catal
     await compare(database, decisions)
 
 
+async def test_every_commit_is_the_fold_of_the_prefixes_it_names(
+    broker: str, database: str, catalog: Catalog
+) -> None:
+    history = Histories(12, 25)
+    decisions = list(history.decisions(2500))
+    async with writing.ledger(broker, catalog) as producer:
+        places = await writing.write(producer, catalog, decisions, rng=history.random)
+    connection = await writing.connect(database)
+    await migrate(connection)
+    looked = 0
+    async with projecting(broker, database, catalog) as task:
+        done = False
+        while not done:
+            async with connection.transaction(isolation="repeatable_read", readonly=True):
+                rows = await connection.fetch("select * from realname.progress")
+                held = await writing.tables(connection)
+                numbers = await connection.fetch("select origin_offset from realname.outcomes")
+            ends = {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
+            inside = {
+                name
+                for name, (topic, partition, offset) in places.items()
+                if offset < ends.get((topic, partition), 0)
+            }
+            assert {row[0] for row in numbers} == {number for who, number in inside if not who}
+            seen = model.tables(
+                replace(
+                    one,
+                    events=[made for made in one.events if (made.person, made.version) in inside],
+                )
+                for one in decisions
+            )
+            for name, expected in seen.items():
+                assert held[name] == expected, name
+            looked += bool(inside)
+            done = inside == places.keys()
+            assert not task.done()
+            await asyncio.sleep(0)
+    assert looked > 3
+    await connection.close()
+
+
 async def test_dead_letters_of_any_bytes(broker: str, database: str, catalog: Catalog) -> None:
     values = [b"{\0", b"\xff\0\xfe", None, b"", "中\0".encode(), b"x" * 65_536]
     async with writing.ledger(broker, catalog) as producer, producer.transaction():
@@ -158,7 +201,7 @@ async def test_killed_again_and_again(broker: str, database: str, catalog: Catal
     connection = await writing.connect(database)
     for least in (1, 800, 1500):
         async with process(broker, database, catalog) as child:
-            while await outcomes_in(connection) < least:
+            while await outcomes_in(connection) < least:  # noqa: ASYNC110 - as in `until`
                 await asyncio.sleep(0.005)
             child.send_signal(signal.SIGKILL)
             await child.wait()

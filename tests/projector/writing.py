@@ -47,8 +47,13 @@ async def write(
     rng: random.Random,
     decisions_a_transaction: int = 30,
     aborts: float = 0.2,
-) -> None:
-    """Writes the decisions in transactions; some of them are first written and aborted."""
+) -> dict[tuple[str, int], tuple[str, int, int]]:
+    """Writes the decisions in transactions; some of them are first written and aborted.
+
+    Returns the topic, partition and offset of each event, by person and version, and of each
+    outcome, by `""` and the number of its command.
+    """
+    places = {}
     wire = {name: topic.wire for name, topic in catalog.topics.items()}
     numbered = iter(decisions)
     while chunk := list(itertools.islice(numbered, decisions_a_transaction)):
@@ -56,22 +61,25 @@ async def write(
             if aborted and rng.random() >= aborts:
                 continue
             await producer.begin_transaction()
-            sent = []
+            sent = {}
             for decision in chunk:
                 partition = home(catalog, decision.person)
                 key = decision.person.encode()
                 for made in decision.events:
-                    sent.append(await producer.send(wire[made.topic], made.value(), key, partition))
-                origin = (wire["hire-requests"], partition, int(decision.command[1:]))
-                sent.append(
-                    await producer.send(wire["outcomes"], decision.outcome(origin), key, partition)
-                )
-            for future in sent:
-                await future
+                    sent[made.person, made.version] = await producer.send(
+                        wire[made.topic], made.value(), key, partition
+                    )
+                number = int(decision.command[1:])
+                value = decision.outcome((wire["hire-requests"], partition, number))
+                sent["", number] = await producer.send(wire["outcomes"], value, key, partition)
+            for name, future in sent.items():
+                record = await future
+                places[name] = (record.topic, record.partition, record.offset)
             if aborted:
                 await producer.abort_transaction()
             else:
                 await producer.commit_transaction()
+    return places
 
 
 def dead_letter(offset: int, value: bytes | None, encoding: str) -> bytes:
