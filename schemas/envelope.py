@@ -9,7 +9,10 @@ from schemas.forms import Id, Name, PersonId, Time
 
 SYSTEM_SOURCE: Final = "/realname"
 
-_ATTRIBUTE: Final = re.compile(r"[a-z0-9]+").fullmatch
+ATTRIBUTE_PATTERN: Final = "^[a-z0-9]+$"
+"""The names that CloudEvents allows for attributes."""
+
+_ATTRIBUTE: Final = re.compile(ATTRIBUTE_PATTERN.strip("^$")).fullmatch
 
 
 class Envelope(BaseModel):

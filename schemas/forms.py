@@ -9,6 +9,7 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    Field,
     GetCoreSchemaHandler,
     StringConstraints,
 )
@@ -89,7 +90,10 @@ Uscc = Annotated[
 ]
 """A unified social credit code (GB 32100), its check character verified."""
 Date = Annotated[
-    str, StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"), AfterValidator(_date)
+    str,
+    StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"),
+    AfterValidator(_date),
+    Field(json_schema_extra={"format": "date"}),
 ]
 
 _RFC3339: Final = re.compile(
@@ -119,5 +123,5 @@ def _time(text: str) -> str:
     return text
 
 
-Time = Annotated[str, AfterValidator(_time)]
+Time = Annotated[str, AfterValidator(_time), Field(json_schema_extra={"format": "date-time"})]
 """RFC 3339 with offset, kept as it was written."""

@@ -2,8 +2,6 @@
 
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from schemas.forms import Absentable, Form, Id, Name, Sha256
 from schemas.reasons import DEAD_LETTER_CODES, OUTCOME_CODES
 
@@ -46,15 +44,13 @@ class Outcome(Form):
     rules_version: int
 
 
-class DeadLetter(BaseModel):
+class DeadLetter(Form):
     """A record that cannot be a command. Plain JSON, not an event.
 
     `encoding` tells how `key` and `value` are written; `value` holds at most the first 64 KiB,
     `length` and `sha256` (hex) are of the whole value. A null key or value is null, a null value
     has length 0 and the hash of nothing.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     code: DeadLetterCode
     detail: str
