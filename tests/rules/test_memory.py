@@ -225,6 +225,17 @@ def test_duplicates_are_caught_for_all_of_the_seven_days() -> None:
     assert town.again(offer.command).said == "too_late"
 
 
+def test_forgetting_stops_exactly_at_seven_days() -> None:
+    town = Town().registered(LI)
+    town.later(days=2)
+    older = town.offer(LI, CREW, at_ms=town.now_ms - 1)
+    just = town.offer(LI, STEEL)
+    town.later(days=7)
+    town.upload(LI)  # forgets
+    assert town.again(older.command).said == "too_late"
+    assert town.again(just.command).said == "duplicate"
+
+
 def test_the_memory_is_bounded_by_time() -> None:
     town = Town().registered(LI)
     for _ in range(300):
