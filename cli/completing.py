@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from difflib import get_close_matches
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
@@ -116,7 +117,9 @@ def _envelope(deployment: Deployment, short: Mapping[str, Any], now: datetime) -
             raise Unfit(f"{name} must be a text")
     command_type = short.get("type")
     if command_type not in COMMANDS:
-        raise Unfit(f"the type is none of {', '.join(COMMANDS)}")
+        near = get_close_matches(str(command_type), COMMANDS, n=1)
+        hint = f"; did you mean {near[0]}?" if near else f", which are {', '.join(COMMANDS)}"
+        raise Unfit(f"the type is none of the commands{hint}")
     data = short.get("data", {})
     if not isinstance(data, dict):
         raise Unfit("data must be an object")

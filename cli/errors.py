@@ -6,7 +6,11 @@ Exit codes: 1 it did not work, 2 what was asked or set is wrong, 3 it worked and
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Final, NamedTuple
+
+from schemas.limits import CLI_PROBLEMS_SHOWN_MAX
 
 FAILED: Final = 1
 WRONG: Final = 2
@@ -117,10 +121,23 @@ def trouble_of(error: Exception) -> Trouble | None:
     return None
 
 
+def some(problems: Sequence[str]) -> str:
+    """The first of many problems, a line each, and how many more there are."""
+    more = len(problems) - CLI_PROBLEMS_SHOWN_MAX
+    lines = [*problems[:CLI_PROBLEMS_SHOWN_MAX], *([f"… and {more} more"] if more > 0 else [])]
+    return "\n".join(lines)
+
+
+_ADDRESS: Final = r"\('([^']+)', (\d+)"
+"""How the Kafka client writes down where it tried."""
+
+
 def _words(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     words = str(error)
+    if "Unable to bootstrap" in words:
+        return ", ".join(f"{host}:{port}" for host, port in re.findall(_ADDRESS, words))
     if type(error).__module__.startswith("asyncpg"):
         words = words.partition("\n")[0]  # the detail lines quote rows
     return words or type(error).__name__

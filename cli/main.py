@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
+from cli.check import check
 from cli.errors import INTERRUPTED, report
 
 ON_THIS_MACHINE = "On this machine"
@@ -807,6 +808,9 @@ def letters_replay(
             wait_ms=(timeout_ms or CLI_ANSWER_MS_MAX) if wait else None,
         )
     )
+
+
+app.command(rich_help_panel=LOOK)(check)
 
 
 def _end(code: int) -> None:

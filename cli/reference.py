@@ -16,7 +16,7 @@ from rich.text import Text
 
 from cli.console import FAINT, GOOD, ODD, done, err, line, plain, remark, show, table, working
 from cli.context import Deployment
-from cli.errors import WRONG, Trouble
+from cli.errors import WRONG, Trouble, some
 from cli.input import documents
 from cli.kafka import places_of, reading, whole
 from cli.producing import acknowledged, producing
@@ -101,7 +101,7 @@ async def put(deployment: Deployment, topic: Put, text: bytes, *, origin: str) -
         records[key.encode()] = value
     if problems:
         raise Trouble(
-            "\n".join(["nothing was sent; these records are not readable:", *problems]),
+            f"nothing was sent; these records are not readable:\n{some(problems)}",
             "mend them; docs/cli.md has an example of each kind",
             WRONG,
         )

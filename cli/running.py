@@ -6,13 +6,13 @@ import asyncio
 import signal
 from typing import Final, Literal
 
-import asyncpg
 import uvloop
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
 from cli.console import BAD, FAINT, GOOD, ODD, done, err, remark, show, table, working
 from cli.context import Deployment
+from cli.database import connected
 from cli.errors import FAILED
 from deployment import topics
 from deployment.logs import configure_logs
@@ -59,12 +59,9 @@ def _of_process(deployment: Deployment, process: Process, metrics_port: int | No
 
 async def migrate(deployment: Deployment) -> None:
     """Bring the tables to this program's, and tell what was applied."""
-    connection = await asyncpg.connect(deployment.database)
-    try:
+    async with connected(deployment) as connection:
         with working("Migrating …"):
             applied = await apply_migrations(connection)
-    finally:
-        await connection.close()
     for name in applied:
         done(f"applied {name}")
     if not applied:

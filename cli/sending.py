@@ -22,7 +22,7 @@ from cli.answers import Answer, Answers, Origin, awaiting
 from cli.completing import Outgoing, Unfit, complete
 from cli.console import FAINT, done, err, line, out, plain, remark
 from cli.context import Deployment
-from cli.errors import ANSWERED_NO, WRONG, Trouble
+from cli.errors import ANSWERED_NO, WRONG, Trouble, some
 from cli.producing import acknowledged, producing
 from cli.showing import letter_line, outcome_line
 from deployment.topics import verify
@@ -47,10 +47,12 @@ def checked(
             commands.append(complete(deployment, document, now))
         except Unfit as error:
             problems.append(f"{origin}:{number}: {error}" if origin else str(error))
+    if not (commands or problems):
+        raise Trouble(f"there is nothing to send in {origin}", "give it JSON lines", WRONG)
     if problems:
         many = f"; {len(problems)} lines are no commands:" if origin else ": this is no command:"
         raise Trouble(
-            "\n".join([f"nothing was sent{many}", *problems]),
+            f"nothing was sent{many}\n{some(problems)}",
             "mend them; `realname send --help` has examples",
             WRONG,
         )

@@ -6,12 +6,10 @@ import asyncio
 import shlex
 import shutil
 from pathlib import Path
-from urllib.parse import urlsplit
-
-import asyncpg
 
 from cli.console import done, err, line, remark, working
 from cli.context import Deployment, load_deployment
+from cli.database import address, connected
 from cli.errors import Trouble
 from deployment.secrets import FILE, ensure_secrets
 from deployment.settings import PREFIX, load_settings
@@ -41,9 +39,7 @@ def up() -> None:
         ran = database.pid is not None
         with working("Starting the database …"):
             database.start()
-        done(
-            "database", _without_password(database.uri), _since(ran), f"log {_short(database.log)}"
-        )
+        done("database", address(database.uri), _since(ran), f"log {_short(database.log)}")
     deployment = load_deployment()
     asyncio.run(_prepare(deployment))
     err.print()
@@ -67,11 +63,8 @@ async def _prepare(deployment: Deployment) -> None:
         )
     done("topics", f"{len(plan.changes)}, {len(plan.work)} of them new or changed now")
     with working("Creating the tables …"):
-        connection = await asyncpg.connect(deployment.database)
-        try:
+        async with connected(deployment) as connection:
             applied = await migrate(connection)
-        finally:
-            await connection.close()
     done("tables", f"{len(applied)} migrations applied now")
 
 
@@ -138,8 +131,3 @@ def _short(path: Path) -> str:
 
 def _hex(secret: bytes | None) -> str:
     return "" if secret is None else secret.hex()
-
-
-def _without_password(uri: str) -> str:
-    parts = urlsplit(uri)
-    return f"{parts.hostname}:{parts.port}{parts.path}"

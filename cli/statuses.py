@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Final, NamedTuple
 
-import asyncpg
 from aiokafka import TopicPartition as Place
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError
@@ -16,6 +15,7 @@ from agents.ledger.progress import PROGRESS_KEY
 from agents.ledger.progress import decode as decode_progress
 from cli.console import BAD, FAINT, GOOD, ODD, show, table, working
 from cli.context import Deployment
+from cli.database import connected
 from cli.errors import FAILED, trouble_of
 from cli.kafka import reading, until
 from deployment.topics import verify
@@ -121,23 +121,17 @@ async def _to_decide(deployment: Deployment) -> Line:
 
 
 async def _database(deployment: Deployment) -> Line:
-    connection = await asyncpg.connect(deployment.database)
-    try:
+    async with connected(deployment) as connection:
         version = connection.get_server_version()
-    finally:
-        await connection.close()
     kind = "embedded" if deployment.own_database else "of REALNAME_DATABASE"
     return True, f"PostgreSQL {version.major}.{version.minor} ({kind})"
 
 
 async def _projector(deployment: Deployment) -> Line:
-    connection = await asyncpg.connect(deployment.database)
-    try:
+    async with connected(deployment) as connection:
         if await connection.fetchval("select to_regclass('realname.progress')") is None:
             return False, "there are no tables yet\n→ run `realname migrate`"
         running = await connection.fetchval(_PROJECTORS)
-    finally:
-        await connection.close()
     lags = await lag(
         deployment.brokers, deployment.database, deployment.catalog, deployment.options
     )

@@ -260,6 +260,9 @@ CLI_ACK_MS_MAX: Final = 30 * SECOND_MS
 CLI_ANSWER_MS_MAX: Final = 30 * SECOND_MS
 """How long `--wait` waits for an outcome after the last was seen, if not told otherwise."""
 
+CLI_PROBLEMS_SHOWN_MAX: Final = 20
+"""Lines shown of an input that is wrong in many; the rest is counted."""
+
 CLI_LISTED_MAX: Final = 1_000
 """Dead letters listed one by one, the latest; the counts are of all."""
 
@@ -302,6 +305,10 @@ of a killed worker stays open. Past it the rest cannot be judged."""
 
 CHECK_STALL_MS_MAX: Final = 30 * SECOND_MS
 """Reading a topic to its end without any coming: the check fails."""
+
+CHECK_TAIL_RECORDS: Final = 64
+"""Read first from the end of a `person-state` partition to find its progress record; then 16 times
+as many, and so on."""
 
 CHECK_POLL_MS: Final = 100
 CHECK_PERSONS_MAX: Final = 2_000
