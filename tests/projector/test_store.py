@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -13,6 +14,7 @@ from projector.fold import Changes, Person
 from projector.migrate import MigrationRefused, migrate, migrations
 from projector.records import digest, read_dead_letter, read_event
 from projector.store import START, Move, Overtaken, Progress, commit, load, read_progress
+from projector.tables import describe
 from schemas.reasons import REASONS
 from tests.projector import model, writing
 from tests.projector.histories import Histories
@@ -202,3 +204,8 @@ async def test_reset_forgets_rows_and_progress_together(tables: Any) -> None:
     assert await read_progress(tables) == {}
     assert await tables.fetchval("select count(*) from realname.events") == 0
     assert await tables.fetchval("select count(*) from realname.reason_codes") == len(REASONS)
+
+
+async def test_the_page_about_the_tables_is_true(tables: Any) -> None:
+    page = Path(__file__).parents[2] / "docs" / "tables.md"
+    assert page.read_text("utf-8") == await describe(tables)
