@@ -207,6 +207,13 @@ def test_a_worker_has_a_trade_and_a_manager_a_position(
     assert town.complete(LI, CREW, role, **fields).said == said
 
 
+def test_a_registration_keeps_what_belongs_to_the_role() -> None:
+    town = Town().hired(LI, CREW, role=None)
+    both = {"trade": "101", "position": "foreman"}
+    assert "position" not in town.complete(LI, CREW, "worker", **both).data[0]
+    assert "trade" not in town.complete(LI, CREW, "manager", **both).data[0]
+
+
 def test_registration_may_be_repeated_and_corrected() -> None:
     town = Town().hired(LI, CREW)
     assert town.complete(LI, CREW, trade="102").said == ["employment.registered"]

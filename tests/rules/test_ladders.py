@@ -553,6 +553,7 @@ CASES: dict[str, Ladder] = {
             *CODE_FLAWS,
             ("operator_required", sets(scanner=GU)),
             ("not_present", person(presence=None)),
+            ("wrong_site", person(presence=replace(PRESENCE, site=WEST))),
         ],
     ),
     "scan.checkin": (
@@ -568,6 +569,7 @@ CASES: dict[str, Ladder] = {
             ("code_expired", _site_code_expired),
             ("wrong_site", sets(code=site_code(WEST, NOON))),
             ("not_present", person(presence=None)),
+            ("wrong_site", person(presence=replace(PRESENCE, site=WEST))),
         ],
     ),
     "entry.process": (
