@@ -232,6 +232,9 @@ TRANSACTION_RETRY_MS: Final = 2
 BAD_REFERENCES_KEPT_MAX: Final = 100
 """Unreadable reference records listed; the count goes on."""
 
+WATCH_MS: Final = 1 * SECOND_MS
+"""How often lag and age are measured."""
+
 TOPIC_CHECK_MS: Final = 30 * SECOND_MS
 """How often the identities of the topics are compared with those in the progress."""
 

@@ -19,6 +19,7 @@ import lz4.frame
 import zstandard
 from aiokafka.record.default_records import DefaultRecordBatch
 
+from agents.ledger.log import Unreadable
 from agents.ledger.record import Cut, Record
 from schemas import limits
 
@@ -31,10 +32,6 @@ _CODEC: Final = 0x07
 _APPEND_TIME: Final = 0x08
 _TRANSACTIONAL: Final = 0x10
 _CONTROL: Final = 0x20
-
-
-class UnreadableBatch(Exception):
-    """Not a record batch as the broker keeps them; the text says what is wrong."""
 
 
 class KafkaBatch:
@@ -56,7 +53,7 @@ class KafkaBatch:
         self._data = data
         header = _HEADER.unpack_from(data)
         if header[3] != 2:
-            raise UnreadableBatch(f"record batch format {header[3]} is not read, only 2")
+            raise Unreadable(f"record batch format {header[3]} is not read, only 2")
         self.base_offset: int = header[0]
         self._attributes: int = header[5]
         self.next_offset: int = header[0] + header[6] + 1
@@ -83,25 +80,39 @@ class KafkaBatch:
         return False
 
     def check(self) -> None:
-        """Raises UnreadableBatch where the checksum does not fit."""
+        """Raises Unreadable where the checksum does not fit."""
         if not DefaultRecordBatch(self._data).validate_crc():
-            raise UnreadableBatch(f"wrong checksum in the batch at offset {self.base_offset}")
+            raise Unreadable(f"wrong checksum in the batch at offset {self.base_offset}")
 
     def pieces(self, first: int) -> Iterator[list[Record]]:
+        try:
+            yield from self._pieces(first)
+        except (zlib.error, zstandard.ZstdError, cramjam.DecompressionError, RuntimeError) as error:
+            raise Unreadable(
+                f"{self._topic}: the batch at {self.base_offset} cannot be unpacked: {error}"
+            ) from error
+
+    def _pieces(self, first: int) -> Iterator[list[Record]]:
         codec = self._attributes & _CODEC
-        if not codec:
-            yield self._records(self._data, first)
-            return
-        packed = memoryview(self._data)[_HEADER.size :]
-        head = bytearray(self._data[: _HEADER.size])
-        stream = _unpacking(codec, packed)
-        start = stream.read(limits.UNPACKED_BYTES_MAX + 1)
-        if len(start) <= limits.UNPACKED_BYTES_MAX:
+        if codec:
+            stream = _unpacking(codec, memoryview(self._data)[_HEADER.size :])
+            payload = stream.read(limits.UNPACKED_BYTES_MAX + 1)
+            if len(payload) > limits.UNPACKED_BYTES_MAX:
+                yield from self._streamed(_Parser(payload, stream), first)
+                return
+            head = bytearray(self._data[: _HEADER.size])
             struct.pack_into(">h", head, _ATTRIBUTES_AT, self._attributes & ~_CODEC)
-            struct.pack_into(">i", head, _LENGTH_AT, _HEADER.size - _BEFORE_LENGTH + len(start))
-            yield self._records(bytes(head) + start, first)
+            struct.pack_into(">i", head, _LENGTH_AT, _HEADER.size - _BEFORE_LENGTH + len(payload))
+            data = bytes(head) + payload
         else:
-            yield from self._streamed(_Parser(start, stream), first)
+            data = self._data
+        try:
+            records = self._records(data, first)
+        except ValueError:
+            # The library also decodes the headers, in which a sender may write what it likes.
+            yield from self._streamed(_Parser(data[_HEADER.size :], io.BytesIO()), first)
+        else:
+            yield records
 
     def _records(self, data: bytes, first: int) -> list[Record]:
         topic, partition, new = self._topic, self._partition, Record._make
@@ -211,7 +222,7 @@ class _Parser:
         while len(self._window) - self._at < size:
             more = self._stream.read(256 << 10)
             if not more:
-                raise UnreadableBatch("a compressed batch ends too early")
+                raise Unreadable("a compressed batch ends too early")
             self._window = self._window[self._at :] + more
             self._at = 0
         taken = self._window[self._at : self._at + size]
@@ -227,7 +238,7 @@ class _Parser:
                 return (value >> 1) ^ -(value & 1)
             shift += 7
             if shift > 63:
-                raise UnreadableBatch("a number in a compressed batch is too long")
+                raise Unreadable("a number in a compressed batch is too long")
 
     def skip(self, size: int) -> None:
         while size > 0:
@@ -335,5 +346,5 @@ def _unpacking(codec: int, packed: memoryview) -> _Stream:
         4: _Zstd,
     }
     if codec not in streams:
-        raise UnreadableBatch(f"compression {codec} is not known")
+        raise Unreadable(f"compression {codec} is not known")
     return streams[codec](packed)

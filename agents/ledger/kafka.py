@@ -86,6 +86,11 @@ class KafkaLog:
             outcomes="outcomes",
             staff="staff",
             partitions=catalog.partitions,
+            retention_ms={
+                topic.name: topic.retention_ms
+                for topic in catalog.commands
+                if topic.retention_ms is not None
+            },
         )
         self._catalog = catalog
         self._brokers = brokers

@@ -23,16 +23,19 @@ Nothing waits inside a transaction but the transaction itself.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import (
     AsyncGenerator,
     Awaitable,
     Callable,
     Collection,
     Coroutine,
+    Iterator,
     Mapping,
     Sequence,
 )
 from contextlib import aclosing
+from itertools import islice
 from typing import Any, Final, TypeVar
 
 import structlog
@@ -51,6 +54,7 @@ from agents.ledger.log import (
     Place,
     Reader,
     Refused,
+    Unreadable,
     Writable,
     Writer,
 )
@@ -225,7 +229,7 @@ class Ledger:
 
     async def start(self) -> None:
         """Begin; returns at once. A broker that is away is waited for."""
-        for run in (self.barriers.run(), self.keeper.run(), self._own()):
+        for run in (self.barriers.run(), self.keeper.run(), self._own(), self._watch()):
             task = asyncio.create_task(run)
             task.add_done_callback(self._ended)
             self._tasks.append(task)
@@ -268,6 +272,47 @@ class Ledger:
         for stage, count in stages.items():
             metrics.LEDGER_OWNED_PARTITIONS.labels(stage).set(count)
         metrics.LEDGER_ALARMS.labels("partition_stopped").set(bool(stages["stopped"]))
+
+    async def _watch(self) -> None:
+        """Measure what waits, and compare the topics with those the progress is about."""
+        loop = asyncio.get_running_loop()
+        check_at = loop.time() + limits.TOPIC_CHECK_MS / 1000
+        while True:
+            await asyncio.sleep(limits.WATCH_MS / 1000)
+            self._measure()
+            if loop.time() < check_at:
+                continue
+            check_at = loop.time() + limits.TOPIC_CHECK_MS / 1000
+            try:
+                found = await self.source.topic_ids(self.layout.commands)
+            except LogUnavailable as error:
+                log.warning("the topics are not answered for", error=str(error))
+                continue
+            for owner in self.owners.values():
+                owner.compare(found)
+
+    def _measure(self) -> None:
+        waiting, unstable, oldest = {}, {}, {}
+        now_ms = time.time() * 1000
+        for topic in self.layout.commands:
+            waiting[topic] = unstable[topic] = 0
+            oldest[topic] = now_ms
+        for owner in self.owners.values():
+            for feed, decided in owner.positions():
+                waiting[feed.topic] += max(0, feed.high_watermark - decided)
+                unstable[feed.topic] += max(0, feed.high_watermark - feed.stable)
+                if feed.index < len(feed.records):
+                    oldest[feed.topic] = min(oldest[feed.topic], feed.records[feed.index].timestamp)
+        late = False
+        for topic in self.layout.commands:
+            age_ms = now_ms - oldest[topic]
+            metrics.LEDGER_LAG_RECORDS.labels(topic).set(waiting[topic])
+            metrics.LEDGER_OPEN_TRANSACTION_RECORDS.labels(topic).set(unstable[topic])
+            metrics.LEDGER_UNDECIDED_AGE_SECONDS.labels(topic).set(age_ms / 1000)
+            late |= age_ms > self.layout.retention_ms.get(topic, float("inf")) / 2
+        metrics.LEDGER_ALARMS.labels("retention_half").set(late)
+        held = any(owner.held for owner in self.owners.values())
+        metrics.LEDGER_ALARMS.labels("open_transaction").set(held)
 
     def health(self) -> tuple[bool, str]:
         """Whether everything owned is worked on, and in words what is not."""
@@ -326,6 +371,8 @@ class Owner:
         self.stage = "claiming"
         self.why: str | None = None
         """What holds it up, in words."""
+        self.held = False
+        """Whether a barrier is not reached for long."""
         self.task: asyncio.Task[None] | None = None
         self._log = log.bind(partition=partition)
         self._stopping = False
@@ -346,6 +393,7 @@ class Owner:
         self._turn = 0
         self._offsets: dict[str, int] = {}
         self._topic_ids: Mapping[str, str] = {}
+        self._anew = ""
 
     # --- life ------------------------------------------------------------------------------------
 
@@ -362,6 +410,18 @@ class Owner:
         self._stopping = True
         if self._idle_now and self.task is not None:
             self.task.cancel()
+
+    def positions(self) -> Iterator[tuple[Feed, int]]:
+        """The feeds, each with the offset behind the last record decided."""
+        for feed in self._feeds:
+            yield feed, self._offsets[feed.topic]
+
+    def compare(self, topic_ids: Mapping[str, str]) -> None:
+        """Stop before the next turn if a topic is no longer the one the positions belong to."""
+        if self._feeds and topic_ids != self._topic_ids:
+            anew = sorted(t for t, one in topic_ids.items() if one != self._topic_ids.get(t))
+            self._anew = ", ".join(anew)
+            self._wake.set()
 
     def assigned(self) -> None:
         """The group may have said again that this partition is ours."""
@@ -390,7 +450,7 @@ class Owner:
                     self._rebuilding("fenced", "another producer took the partition over")
                 except LogUnavailable as error:
                     self._rebuilding("unavailable", f"the broker does not answer: {error}")
-                except (Halt, OutOfLog, Refused, UnreadableProgress) as error:
+                except (Halt, OutOfLog, Refused, Unreadable, UnreadableProgress) as error:
                     await self._halt(str(error))
                 except Exception as error:  # noqa: BLE001 - whatever it is, nothing of it is kept
                     self._log.exception("unexpected")
@@ -584,6 +644,8 @@ class Owner:
         loop = asyncio.get_running_loop()
         while True:
             wake.clear()
+            if self._anew:
+                raise Halt(f"{self._anew}: deleted and made anew while it was read")
             if all(feed.head() is None for feed in feeds):
                 await self._idle(wake.wait())
                 continue
@@ -626,20 +688,12 @@ class Owner:
                 }
                 self.why = f"waits for {what} to be readable up to their end: {behind or '...'}"
                 self._log.error("the barrier is not reached: a foreign transaction?", behind=behind)
-                for feed, end in zip(self._feeds, ends, strict=False):
-                    if feed.reached < end:
-                        metrics.LEDGER_OPEN_TRANSACTION_RECORDS.labels(feed.topic).set(
-                            end - feed.reached
-                        )
-                metrics.LEDGER_ALARMS.labels("open_transaction").set(1)
-            if self.why is not None:
-                self.why = None
-                metrics.LEDGER_ALARMS.labels("open_transaction").set(0)
-                for feed in self._feeds:
-                    metrics.LEDGER_OPEN_TRANSACTION_RECORDS.labels(feed.topic).set(0)
+                self.held = True
             task.result()
         finally:
             task.cancel()
+            if self.held:
+                self.held, self.why = False, None
 
     async def _take_turn(self, records: list[Record], began: float) -> None:
         ledger, loop = self._ledger, asyncio.get_running_loop()
@@ -722,6 +776,8 @@ class Owner:
             states[key] = encoded
             cached.pop(key, None)
             cached[key] = state
-        for key in list(cached)[: max(0, len(cached) - limits.CACHED_STATES_MAX)]:
-            del cached[key]
+        excess = len(cached) - limits.CACHED_STATES_MAX
+        if excess > 0:
+            for key in list(islice(cached, excess)):
+                del cached[key]
         self._turn, self._offsets = position.turn, dict(position.offsets)

@@ -9,6 +9,7 @@ its own runs the same code in simulated time.
     ├── LogUnavailable   the broker does not answer, or answers that it cannot now: try again
     ├── Fenced           another producer has taken this partition: ask the group who owns it
     ├── OutOfLog         a position that the log no longer, or not yet, has: a person must look
+    ├── Unreadable       what the log holds is no record batch, or cannot be unpacked
     └── Refused          the broker will never take this: too large, not authorised, unknown
 """
 
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from agents.ledger.feed import Feed
@@ -39,6 +40,7 @@ __all__ = [
     "Reader",
     "Record",
     "Refused",
+    "Unreadable",
     "Writable",
     "Writer",
 ]
@@ -61,6 +63,10 @@ class Fenced(LogError):
 
 class OutOfLog(LogError):
     """A position outside the log: truncated behind it, or cut off before it."""
+
+
+class Unreadable(LogError):
+    """What the log holds cannot be read as records; the text says where."""
 
 
 class Refused(LogError):
@@ -100,6 +106,8 @@ class Layout:
     """The reference topic that the ledger itself writes."""
     partitions: int
     """Shared by commands, outputs and state."""
+    retention_ms: Mapping[str, int] = field(default_factory=dict)
+    """How long a command topic keeps its records, where that is limited."""
 
 
 class Membership(Protocol):

@@ -19,9 +19,9 @@ from aiokafka.protocol.api import Request
 from aiokafka.protocol.fetch import FetchRequest_v11
 from aiokafka.structs import TopicPartition
 
-from agents.ledger.batches import UnreadableBatch, batches, committed
+from agents.ledger.batches import batches, committed
 from agents.ledger.feed import Feed
-from agents.ledger.log import OutOfLog, Place, Refused
+from agents.ledger.log import OutOfLog, Place, Refused, Unreadable
 from schemas import limits
 
 log: Final = structlog.get_logger("ledger.reading")
@@ -247,7 +247,7 @@ class KafkaReader:
                         feed.append(batch)
                     else:
                         feed.skip_to(batch.next_offset)
-            except UnreadableBatch as error:
-                feed.error = OutOfLog(f"{feed.topic}: {error}")
+            except Unreadable as error:
+                feed.error = error
         feed.wake()
         return False

@@ -201,15 +201,30 @@ async def test_goes_on_when_the_broker_was_killed(tmp_path: Path, prefix: str) -
         await asyncio.to_thread(server.start)
         await deployment.send(commands)
         await deployment.outcomes(60)
-        for one in (worker, other):
-            assert one.poll() is None
-            one.terminate()
-            assert one.wait(5) == 0
+        assert other.poll() is None
+        other.terminate()
+        assert await asyncio.to_thread(other.wait, 5) == 0
+        # Asked to stop while the broker is away, it does not wait for it.
+        server.kill()
+        await asyncio.sleep(1)
+        worker.terminate()
+        assert await asyncio.to_thread(worker.wait, 5) == 0
     finally:
         server.kill()
 
 
 # --- batches, without a broker -------------------------------------------------------------------
+
+
+def test_headers_that_are_no_text_cost_nothing() -> None:
+    """The broker takes any bytes for a header's name; a library that decodes them raises."""
+    odd = "名".encode("utf-16")  # not UTF-8
+    builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, 0, 1 << 20)
+    builder.append(0, 7, b"p", b"value", [("x" * len(odd), b"")])
+    data = bytes(builder.build())[61:].replace(b"x" * len(odd), odd)
+    (batch,) = batches("t", 0, _packed(0, data, 1))
+    (piece,) = batch.pieces(0)
+    assert [(record.key, record.value) for record in piece] == [(b"p", b"value")]
 
 
 def _packed(codec: int, payload: bytes, records: int) -> bytes:

@@ -67,6 +67,7 @@ def count(turn: Turn) -> Verdict:
                         "length": length,
                         "said": said,
                         "employer": seen,
+                        "at": record.timestamp,
                         "staff": turn.references.staff.get(said.removeprefix("ask ")),
                     }
                 ),
