@@ -127,6 +127,10 @@ def employment(**change: Any) -> Flaw:
     return lambda scene: scene.employ(**change)
 
 
+def both(one: Flaw, other: Flaw) -> Flaw:
+    return lambda scene: (one(scene), other(scene))
+
+
 def unemployed(scene: Scene) -> None:
     scene.person.employment = None
 
@@ -233,8 +237,6 @@ NOT_THE_EMPLOYER = [("not_authorized", comes_from(as_employer(OTHER)))]
 NOT_THE_PERSON = [("not_authorized", comes_from(as_person(WU)))]
 NOT_SITE_SIDE = [("not_authorized", comes_from(as_staff(EAST, STEEL_PM)))]
 NOT_EMPLOYED_HERE = [("not_employed_here", employment(employer=OTHER))]
-MANAGER_ON_SITE = [("manager_on_site", person(employment=MANAGER, presence=PRESENCE))]
-ASKED: Flaw = person(employment=replace(WORKER, dismissal="requested", departure="requested"))
 
 
 def _manager_there(scene: Scene) -> None:
@@ -293,12 +295,13 @@ ASSIGNED_THERE: list[tuple[str, Flaw]] = [
     ("already_present", person(presence=PRESENCE)),
 ]
 
-ANSWER_PENDING: list[tuple[str, Flaw]] = [("nothing_pending", lambda s: _nothing(s))]
-
 
 def _nothing(scene: Scene) -> None:
     if scene.person.employment is not None:
         scene.employ(dismissal="none", departure="none")
+
+
+ANSWER_PENDING: list[tuple[str, Flaw]] = [("nothing_pending", _nothing)]
 
 
 def _asked() -> Person:
@@ -392,7 +395,7 @@ CASES: dict[str, Ladder] = {
             *NOT_THE_EMPLOYER,
             *NOT_EMPLOYED_HERE,
             ("trade_required", sets(trade=" ")),
-            ("exit_first", lambda s: (s.employ(role="manager"), person(assignment=REQUESTED)(s))),
+            ("exit_first", both(employment(role="manager"), person(assignment=REQUESTED))),
         ],
     ),
     "hire.complete of a manager": (
@@ -406,7 +409,7 @@ CASES: dict[str, Ladder] = {
             *NOT_THE_EMPLOYER,
             *NOT_EMPLOYED_HERE,
             ("position_required", sets(position="")),
-            ("exit_first", lambda s: (s.employ(role="worker"), person(presence=PRESENCE)(s))),
+            ("exit_first", both(employment(role="worker"), person(presence=PRESENCE))),
         ],
     ),
     "dismissal.request": (
@@ -482,7 +485,7 @@ CASES: dict[str, Ladder] = {
             ("employer_not_on_site", without(CREW)),
             (
                 "position_required",
-                lambda s: (s.employ(role="manager", position=None), sets(position=" ")(s)),
+                both(employment(role="manager", position=None), sets(position=" ")),
             ),
             ("not_the_named_manager", sets(position="project_manager")),
             ("already_assigned", person(assignment=REQUESTED)),

@@ -268,7 +268,7 @@ class Town:
         return self.send("hire.complete", as_employer(employer), person, **data)
 
     def dismiss(self, person: str, employer: str, reason: str | None = "done") -> Answer:
-        data = {"employer": employer, "reason": reason}
+        data: dict[str, Any] = {"employer": employer, "reason": reason}
         return self.send("dismissal.request", as_employer(employer), person, **data)
 
     def dismissal(self, step: str, person: str, employer: str) -> Answer:
@@ -297,7 +297,7 @@ class Town:
     def unassign(
         self, person: str, site: str, employer: str, assignment: str, by: str | None = None
     ) -> Answer:
-        data = {"site": site, "employer": employer, "assignment": assignment}
+        data: dict[str, Any] = {"site": site, "employer": employer, "assignment": assignment}
         return self.send("assignment.withdraw", by or as_employer(employer), person, **data)
 
     def approve(self, person: str, site: str, assignment: str, by: str, **more: Any) -> Answer:
@@ -305,7 +305,7 @@ class Town:
         return self.send("assignment.approve", as_staff(site, by), person, **data)
 
     def reject(self, person: str, site: str, assignment: str, by: str) -> Answer:
-        data = {"site": site, "assignment": assignment}
+        data: dict[str, Any] = {"site": site, "assignment": assignment}
         return self.send("assignment.reject", as_staff(site, by), person, **data)
 
     def authorize(self, person: str, site: str, by: str) -> Answer:

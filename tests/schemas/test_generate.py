@@ -95,7 +95,22 @@ def test_the_example_is_valid(name: str) -> None:
     assert by_model(name, EXAMPLES[name])
 
 
-WRONG = (None, "", " ", "x", "x" * 200, "a\x00b", "a/b", 0, -1, 1.5, True, [], {}, ["x"])
+WRONG: tuple[Any, ...] = (
+    None,
+    "",
+    " ",
+    "x",
+    "x" * 200,
+    "a\x00b",
+    "a/b",
+    0,
+    -1,
+    1.5,
+    True,
+    [],
+    {},
+    ["x"],
+)
 
 
 @pytest.mark.parametrize("name", SCHEMAS)

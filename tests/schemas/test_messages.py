@@ -44,6 +44,7 @@ def test_an_event(event_type: str) -> None:
     # The events of a departure share a model, and have no reason (contract: Departure).
     assert set(model.model_fields) - set(data) <= {"reason"}
     for name, field in model.model_fields.items():
+        wrong: Any
         for wrong in (None, [], 1.5):
             with pytest.raises(ValidationError):
                 model.model_validate({**data, name: wrong})
