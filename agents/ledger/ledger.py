@@ -35,6 +35,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import aclosing
+from functools import partial
 from itertools import islice
 from typing import Any, Final, TypeVar
 
@@ -153,7 +154,7 @@ class ReferenceKeeper:
         self._topics = topics
         self._references = references
         self._wake = asyncio.Event()
-        self._reached = asyncio.Event()
+        self._moved = asyncio.Event()
         self.trouble: str | None = None
 
     async def run(self) -> None:
@@ -171,7 +172,7 @@ class ReferenceKeeper:
         while True:
             for feed in feeds:
                 self._fold(feed)
-            moved, self._reached = self._reached, asyncio.Event()
+            moved, self._moved = self._moved, asyncio.Event()
             moved.set()
             await self._wake.wait()
             self._wake.clear()
@@ -194,13 +195,16 @@ class ReferenceKeeper:
             metrics.LEDGER_BAD_REFERENCES.labels(feed.topic).inc(bad)
             log.error("unreadable reference records are ignored", topic=feed.topic, records=bad)
 
+    def reached(self, offsets: Mapping[Place, int]) -> bool:
+        """Whether every view is at least as of `offsets`."""
+        return all(self._references.offsets[topic] >= offsets[topic, 0] for topic in self._topics)
+
     async def reach(self, offsets: Mapping[Place, int]) -> None:
         """Wait until every view is at least as of `offsets`. Raises Halt."""
-        for topic in self._topics:
-            while self._references.offsets[topic] < offsets[topic, 0]:
-                if self.trouble is not None:
-                    raise Halt(f"the reference topics cannot be read on: {self.trouble}")
-                await self._reached.wait()
+        while not self.reached(offsets):
+            if self.trouble is not None:
+                raise Halt(f"the reference topics cannot be read on: {self.trouble}")
+            await self._moved.wait()
 
 
 class Ledger:
@@ -656,7 +660,9 @@ class Owner:
             for feed, cut, end in zip(feeds, cuts, ends_of, strict=True):
                 if end < cut:
                     raise LogUnavailable(f"{feed.topic} was read to {cut} but ends at {end}")
-            await self._idle(self._patiently(self._ledger.keeper.reach(ends), "reference topics"))
+            keeper = self._ledger.keeper
+            if not keeper.reached(ends):
+                await self._idle(self._patiently(partial(keeper.reach, ends), "reference topics"))
             merged = Merged.BLOCKED
             while merged is not Merged.DONE:
                 wake.clear()
@@ -669,13 +675,13 @@ class Owner:
                     await self._take_turn(records, began)
                     began = loop.time()
                 elif merged is Merged.BLOCKED:
-                    await self._idle(self._patiently(wake.wait(), "command topics", ends_of))
+                    await self._idle(self._patiently(wake.wait, "command topics", ends_of))
 
     async def _patiently(
-        self, wait: Coroutine[Any, Any, object], what: str, ends: Sequence[int] = ()
+        self, wait: Callable[[], Coroutine[Any, Any, object]], what: str, ends: Sequence[int] = ()
     ) -> None:
         """Wait for as long as it takes, and say so when it takes long."""
-        task = asyncio.ensure_future(wait)
+        task = asyncio.create_task(wait())
         try:
             while True:
                 done, _ = await asyncio.wait([task], timeout=limits.BARRIER_ALARM_MS / 1000)
