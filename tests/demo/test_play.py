@@ -1,6 +1,8 @@
 """All of it: broker, database, two workers of which one is killed, projector, rebuild, checks."""
 
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -13,6 +15,13 @@ from tests.demo.rehearsing import digest_of, rehearse
 @pytest.fixture
 async def expected_digest() -> str:
     return digest_of(*await rehearse())
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    # Not pytest's own, which other sessions close to the database's system user.
+    with tempfile.TemporaryDirectory(prefix="realname-test-") as folder:
+        yield Path(folder)
 
 
 @pytest.mark.timeout(600)
