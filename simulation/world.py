@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from random import Random
@@ -58,6 +58,7 @@ FAULTS = (
     "worker",
     "raise",
     "silence",
+    "clock",
     "clock",
     "compact",
     "foreign",
@@ -196,7 +197,8 @@ class World:
         for change in self._play.begin:
             await self._put(change)
         for _ in range(self._chance.randint(1, 3)):
-            self._start_worker()
+            # Late ones find that commands have piled up.
+            self._after(self._chance.choice((0.0, 0.0, 4.0)) * self._tempo, self._start_worker)
         acting = asyncio.create_task(self._act())
         nemesis = asyncio.create_task(self._befall())
         await acting
@@ -479,7 +481,9 @@ class World:
 
     def _fault_clock(self) -> None:
         broker = self._chance.randrange(self.cluster.brokers)
-        by_ms = self._chance.choice((-1.0, 1.0)) * self._chance.choice((3.0, 40.0, 400.0))
+        by_ms = self._chance.choice((-1.0, -1.0, 1.0)) * self._chance.choice(
+            (3.0, 40.0, 400.0, 4000.0)
+        )
         self._fault(f"the clock of broker {broker} steps by {by_ms} ms")
         self.weather.step_clock(broker, by_ms)
 
@@ -550,14 +554,14 @@ def _surroundings(chance: Random, world: World) -> Iterator[None]:
 def run(
     seed: int,
     traced: bool = False,
-    judged: Callable[[World], list[str]] | None = None,
+    planted: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Result:
-    """Run and judge the history of a seed. `judged` judges in place of the usual judge."""
+    """Run and judge the history of a seed. `planted`: surrounds the history, not its judgement."""
     loop = SimulatedLoop(seed)
     try:
         world = loop.run_until_complete(_made(seed, loop, traced))
         result = world.result
-        with _surroundings(Random(f"limits {seed}"), world):
+        with _surroundings(Random(f"limits {seed}"), world), planted():
             try:
                 loop.run_until_complete(world.run())
             except (Deadlock, Endless) as error:
@@ -567,7 +571,7 @@ def run(
             world.cluster.over = True
             _end(loop)
         result.steps = loop.steps
-        result.violations += (judged or judge)(world)
+        result.violations += judge(world)
         if finished and loop.complaints:
             result.violations += [f"nobody awaited: {one}" for one in loop.complaints[:3]]
         return result
