@@ -126,9 +126,8 @@ class Judge:
         self._sighted: dict[tuple[int, int], float] = {}
         """(partition, offset of an outcome) -> when a reader saw it."""
 
-    def partition(self, partition: Partition, tables: Tables | None = None) -> dict[str, int]:
-        """Judge one partition number; with its rows where there is a database. Answers how many
-        rows each table must have for it."""
+    def partition(self, partition: Partition, tables: Tables | None = None) -> None:
+        """Judge one partition number; with its rows where there is a database."""
         data = _Data(partition)
         self._read(data)
         self._judge_answers(data)
@@ -151,18 +150,17 @@ class Judge:
             for person, versions in events.items()
         }
         self._judge_employers(histories)
-        if tables is None:
-            return {}
-        return judge_tables(
-            self.report,
-            data.number,
-            partition.outputs,
-            histories,
-            data.answers,
-            data.letters,
-            tables,
-            self._deployment.wire,
-        )
+        if tables is not None:
+            judge_tables(
+                self.report,
+                data.number,
+                partition.outputs,
+                histories,
+                data.answers,
+                data.letters,
+                tables,
+                self._deployment.wire,
+            )
 
     def finish(self) -> Report:
         """Judge what needs all partitions; then the report is complete."""

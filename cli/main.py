@@ -140,12 +140,25 @@ def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
         raise typer.Exit(code)
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(version("realname"))
+        raise typer.Exit
+
+
 @app.callback()
 def root(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and clients' logs.")] = (
         False
     ),
-    version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version and end.", is_eager=True, callback=_version
+        ),
+    ] = False,
 ) -> None:
     """Real-name management of construction workers on Apache Kafka.
 
@@ -159,11 +172,6 @@ def root(
         realname up && eval "$(realname env)"
         realname demo
     """
-    if version:
-        from importlib.metadata import version as version_of
-
-        typer.echo(version_of("realname"))
-        raise typer.Exit
     if not debug:
         # What a client logs while it tries again is not for people; the error at the end is.
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL + 1)
