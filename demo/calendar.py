@@ -1,4 +1,4 @@
-"""The play's calendar: six days in Shanghai, the last of them yesterday.
+"""The play's calendar: six days in Shanghai, the last of them yesterday, from 8 on the first.
 
 Commands say when something happened, within seven days of the broker's clock. So all of a project's
 week can be played at once and still be judged as if it had been lived: every time here is at most
@@ -12,8 +12,6 @@ from rules.calendar import shanghai_date
 from schemas.limits import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
 
 DAYS: Final = 6
-FIRST_HOUR: Final = 8
-"""Nothing happens earlier on the first day, which keeps it within the seven days."""
 
 _SHANGHAI: Final = timezone(timedelta(hours=8))
 

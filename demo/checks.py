@@ -49,14 +49,14 @@ INVARIANTS: Final = {
         "having count(*) <> persons.version or max(events.version) <> persons.version"
     ),
     "every event is named by one accepted outcome": (
-        "select e.person from realname.events e full join ("
+        "select coalesce(e.person, o.person) from realname.events e full join ("
         "select person, command, unnest(events) as id from realname.outcomes "
         "where status = 'accepted') o "
         "on o.id = e.person || ':' || e.version and o.command = e.command "
         "where o.id is null or e.person is null"
     ),
     "rejected and duplicate make no events": (
-        "select command from realname.outcomes where status <> 'accepted' and events <> '{}'"
+        "select person from realname.outcomes where status <> 'accepted' and events <> '{}'"
     ),
     "attendance only while present": (
         "select person from realname.attendance a where not exists ("
@@ -81,6 +81,11 @@ async def check(
     outcomes = await connection.fetch("select * from realname.outcomes")
     letters = await connection.fetch("select * from realname.dead_letters")
     events = await connection.fetch("select * from realname.events")
+    handles = {person.id: person.handle for person in cast.people}
+
+    def who(row: Any) -> str:
+        return handles.get(row[0], str(row[0]))
+
     checks = [
         Check("按剧本应答", "answers as the script says", tuple(play.surprises)),
         Check("按规则应答", "answers as the rules say", tuple(_answers(play, rehearsal))),
@@ -88,7 +93,7 @@ async def check(
         Check("事件一致", "events as the rules make them", tuple(_events(cast, model, events))),
         Check("统计一致", "the closing picture", tuple(_pictures(picture, rehearsal, model))),
         *[
-            Check("不变量", name, tuple(str(row[0]) for row in await connection.fetch(query)))
+            Check("不变量", name, tuple(who(row) for row in await connection.fetch(query)))
             for name, query in INVARIANTS.items()
         ],
         Check("不泄露个人信息", "no name, no ID number", tuple(_leaks(cast, outcomes, events))),
@@ -127,8 +132,11 @@ def _once(play: Play, wire: Wire, outcomes: Sequence[Any], letters: Sequence[Any
         row = rows.pop(one.origin, None)
         if row is None:
             yield f"{one.label} is not in the tables"
-        elif _as_played(one) != _as_stored(one, row):
-            yield f"{one.label}: {_as_stored(one, row)} in the tables, not {_as_played(one)}"
+            continue
+        stored = _as_stored(row)
+        for name, value in _as_played(one).items():
+            if stored[name] != value:
+                yield f"{one.label}: {name} is {stored[name]} in the tables, not {value}"
     yield from (f"in the tables and not sent: {place}" for place in rows)
 
 
@@ -137,34 +145,33 @@ def _origin(row: Any) -> Origin:
     return Origin(row["origin_topic"], row["origin_partition"], row["origin_offset"])
 
 
-def _as_played(one: Played) -> tuple[Any, ...]:
+def _as_played(one: Played) -> dict[str, Any]:
     assert one.answer is not None
     if one.answer.status == DEAD_LETTER:
         value = one.message.value or b""
-        return one.answer.code, one.message.key, len(value), hashlib.sha256(value).hexdigest()
+        return {
+            "code": one.answer.code,
+            "key": one.message.key,
+            "length": len(value),
+            "sha256": hashlib.sha256(value).hexdigest(),
+        }
     envelope = one.envelope
-    names = ("subject", "id", "source", "type")
-    return (
-        *one.answer,
-        *(envelope[name] for name in names),
-        envelope["data"].get("batch"),
-        time_ms(envelope["time"]),
-    )
+    return {
+        **one.answer._asdict(),
+        "person": envelope["subject"],
+        "command": envelope["id"],
+        "command_source": envelope["source"],
+        "command_type": envelope["type"],
+        "batch": envelope["data"].get("batch"),
+        "time": time_ms(envelope["time"]),
+    }
 
 
-def _as_stored(one: Played, row: Any) -> tuple[Any, ...]:
-    assert one.answer is not None
-    if one.answer.status == DEAD_LETTER:
-        return row["code"], row["key"], row["length"], row["sha256"]
-    names = ("person", "command", "command_source", "command_type", "batch")
-    return (
-        row["status"],
-        row["code"],
-        row["version"],
-        tuple(row["events"]),
-        *(row[name] for name in names),
-        _ms(row["time"]),
-    )
+def _as_stored(row: Any) -> dict[str, Any]:
+    stored = dict(row)
+    if "time" in stored:
+        stored |= {"time": _ms(stored["time"]), "events": tuple(stored["events"])}
+    return stored
 
 
 def _ms(moment: datetime) -> int:

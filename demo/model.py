@@ -40,7 +40,6 @@ class Model:
     now_ms: int
     persons: dict[str, Person] = field(default_factory=dict)
     events: dict[str, list[ModelEvent]] = field(default_factory=dict)
-    dead_letters: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self._employers: dict[str, Employer] = {}
@@ -88,7 +87,6 @@ class Model:
             message.topic, partition, self.catalog.partitions, message.key, message.value
         )
         if isinstance(command, Refusal):
-            self.dead_letters[command.code] += 1
             return Answer(DEAD_LETTER, command.code)
         subject = command.subject
         person = self.persons.get(subject, Person())

@@ -4,6 +4,7 @@ order of different people."""
 import asyncio
 from collections import Counter
 from datetime import datetime
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -128,3 +129,10 @@ def test_the_calendar() -> None:
     assert rfc3339(calendar.at(6, "23:59", 59)) == "2026-03-02T23:59:59.000+08:00"
     assert calendar.day_of("2026-03-02") == 6
     assert datetime.fromisoformat(rfc3339(calendar.start_ms)).hour == 0
+
+
+async def test_the_page_about_it_is_true(story: tuple[Play, Model]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "demo.md").read_text("utf-8")
+    assert f"`{digest_of(*story)}`" in page
+    for number, phase in enumerate(PHASES, 1):
+        assert f"| {number} | {phase.zh} · {phase.en} |" in page
