@@ -75,7 +75,8 @@ class Broker:
 
     `home` holds it under `broker/`. The other arguments than `heap_mb` are for `Cluster`: the
     node's id, its ports, the quorum's `voters` (`id@host:port` with commas; alone, the node is
-    its own) and how many `replicas` a topic has.
+    its own) and how many `replicas` a topic has. `listeners` are further ways in, for drills that
+    put something between: name -> (the port that listens, the port that clients are told).
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Broker:
         voters: str | None = None,
         chosen: Mapping[str, int] | None = None,
         replicas: int = 1,
+        listeners: Mapping[str, tuple[int, int]] | None = None,
     ) -> None:
         self._home = home.resolve() / "broker"
         self._heap_mb = heap_mb
@@ -94,6 +96,7 @@ class Broker:
         self._voters = voters
         self._chosen = chosen
         self._replicas = replicas
+        self._listeners = listeners or {}
 
     @property
     def log(self) -> Path:
@@ -116,14 +119,22 @@ class Broker:
         """Kafka's settings of this node, by Kafka's names."""
         in_sync = str(max(1, self._replicas - 1))
         listener = f"BROKER://{self.bootstrap}"
+        more = {
+            name: [f"{name}://{ports.LOOPBACK}:{port}" for port in both]
+            for name, both in self._listeners.items()
+        }
         controller = f"{ports.LOOPBACK}:{self._ports['controller']}"
         return {
             "process.roles": "broker,controller",
             "node.id": str(self._node),
             "controller.quorum.voters": self._voters or f"{self._node}@{controller}",
-            "listeners": f"{listener},CONTROLLER://{controller}",
-            "advertised.listeners": listener,
-            "listener.security.protocol.map": "BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "listeners": ",".join(
+                [listener, *(own for own, _ in more.values()), f"CONTROLLER://{controller}"]
+            ),
+            "advertised.listeners": ",".join([listener, *(told for _, told in more.values())]),
+            "listener.security.protocol.map": ",".join(
+                f"{name}:PLAINTEXT" for name in ("BROKER", "CONTROLLER", *more)
+            ),
             "inter.broker.listener.name": "BROKER",
             "controller.listener.names": "CONTROLLER",
             "log.dirs": str(self._data),
