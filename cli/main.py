@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import sys
 from collections.abc import Coroutine
 from enum import StrEnum
@@ -35,13 +34,11 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
-        except BrokenPipeError:
-            # Whoever read our output has seen enough; nor may the flush at the end fail.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit from None
         except Exception as error:
-            # typer's own: a usage error, an exit.
-            if ctx.params.get("debug") or type(error).__module__.partition(".")[0] == "typer":
+            # Typer's own, a usage error or an exit, are its to show; and it ends in silence when
+            # whoever reads our output has seen enough.
+            ours = type(error).__module__.partition(".")[0] != "typer"
+            if ctx.params.get("debug") or not ours or isinstance(error, BrokenPipeError):
                 raise
             raise typer.Exit(report(error)) from None
 

@@ -93,7 +93,7 @@ async def send(
                     producer, deployment, commands, receipts, answers, one_by_one=one_by_one
                 )
     finally:
-        _keep_unsent([one for at, one in enumerate(commands) if at not in receipts])
+        _keep_unsent([one for at, one in enumerate(commands) if at not in receipts], len(receipts))
 
 
 async def _send_and_wait(
@@ -164,7 +164,7 @@ async def _send_one(
     return Receipt(command, Origin(wire, sent.partition, sent.offset))
 
 
-def _keep_unsent(commands: Sequence[Outgoing]) -> None:
+def _keep_unsent(commands: Sequence[Outgoing], sent: int) -> None:
     """Write what was not acknowledged to a file; nothing when there is nothing."""
     if not commands:
         return
@@ -172,9 +172,9 @@ def _keep_unsent(commands: Sequence[Outgoing]) -> None:
     with os.fdopen(descriptor, "wb") as file:
         file.writelines(one.value + b"\n" for one in commands)
     remark(
-        f"{len(commands)} commands were not acknowledged and may or may not have arrived; "
-        f"`realname send --file {os.path.basename(name)}` sends them again, under the same ids, "
-        "which count once"
+        f"{sent} were sent; the other {len(commands)} were not acknowledged and may or may not "
+        f"have arrived: `realname send --file {os.path.basename(name)}` sends them again under the "
+        "same ids, which count once"
     )
 
 

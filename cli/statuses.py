@@ -117,7 +117,7 @@ async def _to_decide(deployment: Deployment) -> Line:
         end - (begins[place] if (at := commands[place]) is None else at)
         for place, end in ends.items()
     )
-    return (True, "nothing waits") if waiting == 0 else (None, f"{waiting} commands wait")
+    return (True, "nothing waits") if waiting == 0 else (None, f"commands waiting: {waiting}")
 
 
 async def _database(deployment: Deployment) -> Line:
