@@ -240,7 +240,7 @@ class Clients:
 
     acks: dict[tuple[str, int], list[Ack]] = field(default_factory=dict)
     sightings: dict[tuple[str, int], list[Sighting]] = field(default_factory=dict)
-    has_acks: bool = False
+    names: set[str] = field(default_factory=set)
 
 
 def read_acks(lines: Iterable[bytes], logical: Mapping[str, str]) -> Iterator[Ack]:
@@ -296,10 +296,13 @@ def _lines(lines: Iterable[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def collect(acks: Iterable[Ack] | None, sightings: Iterable[Sighting] = ()) -> Clients:
     """`acks` None: no producer's history."""
-    clients = Clients(has_acks=acks is not None)
+    clients = Clients()
     for ack in acks or ():
         clients.acks.setdefault((ack.topic, ack.partition), []).append(ack)
+        clients.names.add(ack.client)
     for sighting in sightings:
         key = (sighting.topic, sighting.partition)
         clients.sightings.setdefault(key, []).append(sighting)
+        if sighting.seen_ms is not None:
+            clients.names.add(sighting.client)
     return clients

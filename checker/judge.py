@@ -28,7 +28,16 @@ from checker.answers import (
     read_event,
     read_letter,
 )
-from checker.history import STAFF, Ack, Clients, Log, Partition, Record, Versions
+from checker.history import (
+    STAFF,
+    Ack,
+    Clients,
+    Log,
+    Partition,
+    Record,
+    Sighting,
+    Versions,
+)
 from checker.order import Clocks, Floors, Inversion, Timed, inversions, merge_inversions
 from checker.replay import AFTERWARDS, DELETED, Replayed, replay
 from checker.report import Report
@@ -72,6 +81,8 @@ class _Data:
         self.events: dict[str, list[Event]] = {}
         """By person, each topic's in the order of offsets."""
         self.commands: dict[tuple[str, int], Record] = {}
+        self.acks: dict[tuple[str, int], Ack] = {}
+        """Of the commands that a producer noted."""
         self.times: dict[tuple[str, int], tuple[int, int]] = {}
         """By topic and offset: the broker's time, and the latest up to there in the partition."""
         self.truncated = any(log.start > 0 for log in partition.outputs.values())
@@ -119,11 +130,11 @@ class Judge:
         self._epsilon_ms = epsilon_ms
         self._append_ms = append_ms
         self._ranks = {topic: rank for rank, topic in enumerate(deployment.commands)}
-        self._clocks = Clocks()
+        self._clocks = Clocks(self._clients.names)
         self._noted: dict[str, list[_Noted]] = {}
         self._staff_written: dict[tuple[int, int], int] = {}
         """(partition, offset of an outcome) -> offset of the staff record its turn wrote."""
-        self._sighted: dict[tuple[int, int], float] = {}
+        self._sighted: dict[tuple[int, int], Sighting] = {}
         """(partition, offset of an outcome) -> when a reader saw it."""
 
     def partition(self, partition: Partition, tables: Tables | None = None) -> None:
@@ -167,9 +178,14 @@ class Judge:
         self._judge_real_time()
         for words in self._clocks.words():
             self.report.note(words)
-        for topic, partition in self._clients.acks.keys() | self._clients.sightings.keys():
-            words = f"noted records of {topic}/{partition}, which was not read"
-            self.report.unjudged("acknowledged", words)
+        for judgement, left in (
+            ("acknowledged", self._clients.acks),
+            ("sightings", self._clients.sightings),
+        ):
+            for (topic, partition), noted in left.items():
+                self.report.unjudged(
+                    judgement, f"records of {topic}/{partition}, which is not read", len(noted)
+                )
         staff = self._references[STAFF]
         self.report.judged("transactions")
         if staff.high > staff.end:
@@ -246,7 +262,7 @@ class Judge:
                         if answers
                         else f"command {record.place} has no answer, but the progress is past it",
                         _text(record.key),
-                        [_command_line(record)],
+                        [_command_line(record), *self._story_at(data, record)],
                     )
         for (topic, offset), answers in answered.items():
             log = partition.commands[topic]
@@ -263,7 +279,6 @@ class Judge:
 
     def _judge_acks(self, data: _Data) -> None:
         report, partition = self.report, data.partition
-        by_place: dict[tuple[str, int], Ack] = {}
         for topic, log in partition.commands.items():
             acks = self._clients.acks.pop((topic, data.number), [])
             ids = _ids(log) if any(ack.offset is None for ack in acks) else {}
@@ -292,9 +307,9 @@ class Judge:
                 if offset >= upto:
                     report.unjudged("acknowledged", WAITING)
                 self._clocks.observe(ack, record.timestamp)
-                by_place[topic, offset] = ack
+                data.acks[topic, offset] = ack
         for answer in data.answers:
-            noted = by_place.get((answer.topic, answer.offset))
+            noted = data.acks.get((answer.topic, answer.offset))
             if noted is not None:
                 self._noted.setdefault(answer.subject, []).append(
                     _Noted(answer.command, noted.sent_ms, noted.acked_ms, noted, answer.seen)
@@ -444,7 +459,12 @@ class Judge:
             found: list[Inversion[Answer]] = []
             for _, turn in groupby(known, key=lambda one: one.turn):
                 found += merge_inversions(list(turn), data.times, self._ranks)
-            timed = [Timed(one, *data.times[one.topic, one.offset]) for one in known]
+            # Whether a noted command was there before another was sent, its producer knows best.
+            timed = [
+                Timed(one, *data.times[one.topic, one.offset])
+                for one in known
+                if (one.topic, one.offset) not in data.acks
+            ]
             found += inversions(timed, self._append_ms)
             for first, second, gap in found:
                 where = "in one turn" if first.turn == second.turn else "in an earlier turn"
@@ -470,7 +490,8 @@ class Judge:
                     continue
                 # A staff record may have been readable only at the end of its transaction.
                 slack = self._append_ms + (TRANSACTION_MS_MAX if topic == STAFF else 0)
-                floor = versions.before(times[0] - slack) if times else 0
+                noted = (topic, 0) in self._clients.acks
+                floor = versions.before(times[0] - slack) if times and not noted else 0
                 if before is not None and before.turn <= answer.turn:
                     same = before.turn == answer.turn
                     earlier = before.seen.get(topic, 0)
@@ -505,7 +526,9 @@ class Judge:
             if len(by_client) > 1:
                 timed = [
                     Timed(
-                        one, clocks.sent_from(one.ack.client, one.sent_ms), clocks.known_by(one.ack)
+                        one,
+                        clocks.at_earliest(one.ack.client, one.sent_ms),
+                        clocks.at_latest(one.ack.client, one.acked_ms),
                     )
                     for one in noted
                 ]
@@ -527,7 +550,7 @@ class Judge:
                     ],
                 )
             for one in noted:
-                sent = clocks.sent_from(one.ack.client, one.sent_ms) - self._epsilon_ms
+                sent = clocks.at_earliest(one.ack.client, one.sent_ms) - self._epsilon_ms
                 for topic, known in floors.items():
                     report.judged("references")
                     if one.seen.get(topic, 0) < known.at(sent):
@@ -558,15 +581,20 @@ class Judge:
                 else:
                     self._clocks.observe(ack, at)
             times += (
-                (self._clocks.known_by(ack), ack.offset)
+                (self._clocks.at_latest(ack.client, ack.acked_ms), ack.offset)
                 for ack in acks
-                if ack.offset is not None and ack.client in self._clocks.bounds
+                if ack.offset is not None and self._clocks.knows(ack.client)
             )
             known[topic] = times
-        for (number, offset), seen in self._sighted.items():
-            written = self._staff_written.get((number, offset))
-            if written is not None:
+        for place, sighting in self._sighted.items():
+            written = self._staff_written.get(place)
+            if written is None or sighting.seen_ms is None:
+                continue
+            if self._clocks.knows(sighting.client):
+                seen = self._clocks.at_latest(sighting.client, sighting.seen_ms)
                 known[STAFF].append((seen, written))
+            else:
+                report.unjudged("references", "seen by a clock that no producer has")
         return {topic: Floors(times) for topic, times in known.items() if times}
 
     # --- P4 --------------------------------------------------------------------------------------
@@ -747,7 +775,7 @@ class Judge:
                 ):
                     report.broken("sightings", f"a reader saw other contents at {place}")
                 elif topic == OUTCOMES_TOPIC and sighting.seen_ms is not None:
-                    self._sighted[data.number, sighting.offset] = sighting.seen_ms
+                    self._sighted[data.number, sighting.offset] = sighting
 
     # --- P6 --------------------------------------------------------------------------------------
 
@@ -776,6 +804,16 @@ class Judge:
         for event in data.events.get(person, ()):
             events[person].setdefault(event.version, event)
         return self._story_around(answers, around, events)
+
+    def _story_at(self, data: _Data, record: Record) -> list[str]:
+        """The person's decisions up to those of the time of `record`."""
+        person = _text(record.key)
+        before = [
+            one
+            for one in data.by_person.get(person, ())
+            if data.times.get((one.topic, one.offset), (0, 0))[0] <= record.timestamp
+        ]
+        return self._story(data, person, before[-1].data["command"]) if before else []
 
     @staticmethod
     def _story_around(

@@ -7,7 +7,7 @@ the earliest time of those after. A decision that was sent later than that is ou
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 from checker.answers import Answer
@@ -73,7 +73,9 @@ class Clocks:
     least (broker time - sent) of its records.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clients: Collection[str]) -> None:
+        """`clients`: all whose times are compared. Of a single one they are taken as they are."""
+        self.single = len(clients) <= 1
         self.bounds: dict[str, tuple[float, float]] = {}
 
     def observe(self, ack: Ack, timestamp: int) -> None:
@@ -84,18 +86,17 @@ class Clocks:
             min(high, timestamp + 1 - ack.sent_ms),
         )
 
-    @property
-    def single(self) -> bool:
-        return len(self.bounds) <= 1
+    def knows(self, client: str) -> bool:
+        """Whether the client's times can be compared with others."""
+        return self.single or client in self.bounds
 
-    def known_by(self, ack: Ack) -> float:
-        """When the record was surely acknowledged: the client's time with one client, else the
-        brokers' at the latest."""
-        return ack.acked_ms if self.single else ack.acked_ms + max(self.bounds[ack.client])
+    def at_latest(self, client: str, time_ms: float) -> float:
+        """A client's time, as late as it can have been by the brokers' clock."""
+        return time_ms if self.single else time_ms + max(self.bounds[client])
 
-    def sent_from(self, client: str, sent_ms: float) -> float:
-        """When it was surely not sent before."""
-        return sent_ms if self.single else sent_ms + min(self.bounds[client])
+    def at_earliest(self, client: str, time_ms: float) -> float:
+        """A client's time, as early as it can have been by the brokers' clock."""
+        return time_ms if self.single else time_ms + min(self.bounds[client])
 
     def words(self) -> Iterator[str]:
         for client, (low, high) in sorted(self.bounds.items()):

@@ -47,7 +47,7 @@ def _summary(report: Report) -> Table:
         table.add_row(
             promise if promise != last else "",
             words,
-            str(tally.judged),
+            str(tally.judged or "–"),
             Text(str(tally.broken), "bold red" if tally.broken else ""),
             Text(*_unjudged(tally)),
         )
