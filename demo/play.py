@@ -33,6 +33,7 @@ from demo.stage import PROJECTOR, WORKERS, Stage
 from demo.wire import Wire
 from deployment.logs import configure_logs
 from deployment.settings import Settings
+from local import artifacts
 from projector.rebuild import lag, rebuild
 from schemas.limits import DEMO_POLL_MS, DEMO_TABLES_MS_MAX, SECOND_MS
 
@@ -138,6 +139,9 @@ class _Performance:
             raise AssertionError("\n".join(self._rehearsal.surprises))
         messages, people = len(self._rehearsal.played), len(self._cast.people)
         self._step(began, "剧本 script", f"{messages:,} messages about {people} people")
+
+        # The first time of all the broker's program is fetched, with a progress of its own.
+        await asyncio.to_thread(artifacts.jars)
 
         began = time.monotonic()
         with self._working("Starting the broker and the database …"):
@@ -278,8 +282,8 @@ class _Performance:
 
 def _tell_kept(console: Console, stage: Stage, cast: Cast) -> None:
     somebody = cast.extra("homebody")
-    running = [one for name in (*WORKERS, PROJECTOR) if (one := stage.process(name))]
-    pids = " ".join(str(one.pid) for one in running)
+    running = {name: one for name in (*WORKERS, PROJECTOR) if (one := stage.process(name))}
+    pids = " ".join(str(one.pid) for one in running.values())
     show_kept(
         console,
         [
@@ -299,7 +303,7 @@ def _tell_kept(console: Console, stage: Stage, cast: Cast) -> None:
             ),
             (
                 "指标 metrics, and the same with /health:",
-                [stage.url(name, "metrics") for name in (*WORKERS, PROJECTOR)],
+                [stage.url(name, "metrics") for name in running],
             ),
             ("日志 logs:", [f"{stage.home}/*.log"]),
             (
