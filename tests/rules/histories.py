@@ -206,6 +206,7 @@ class Player:
                 lambda: town.register_exit(who, site, staff),
                 lambda: town.confirm_exit(who, site, staff),
                 lambda: town.exit_self(who, site),
+                lambda: town.unassign(who, site, assignment.employer, at),
             ]
             return moves
         where = pick((site,) * 8 + SITES)

@@ -324,6 +324,13 @@ def test_past_the_memory_of_ins_the_earliest_is_forgotten(town: Town) -> None:
     assert day(town, "out", "2026-11-25T00:00:30+08:00") == "2026-11-25"
 
 
+def test_an_in_is_remembered_for_as_long_as_an_out_may_reach_it(town: Town) -> None:
+    day(town, "in", "2026-11-24T20:00:00+08:00")
+    assert day(town, "in", "2026-12-02T06:00:00+08:00") == "2026-12-02"  # forgets
+    # Uploaded seven days late.
+    assert day(town, "out", "2026-11-25T06:00:00+08:00") == "2026-11-24"
+
+
 def test_ins_that_no_out_can_reach_are_forgotten(town: Town) -> None:
     for _ in range(100):
         town.later(hours=8)

@@ -104,6 +104,18 @@ def test_a_named_but_unassigned_project_manager_does_not_scan(town: Town) -> Non
     assert town.scan(LI, EAST, HE).said == ["entry.scanned"]
 
 
+def test_a_project_manager_named_here_and_confirmed_elsewhere_is_none_here(town: Town) -> None:
+    town.hired(WU, STEEL, "manager")
+    town.assigned(WU, EAST)
+    town.set_manager(EAST, STEEL, WEST_PM)
+    assert town.scan(WU, EAST, WEST_PM).said == "project_manager_required"
+    assert town.clock(WU, EAST, WEST_PM).said == "operator_required"
+    assert town.authorize(WU, EAST, WEST_PM).said == "not_authorized"
+    assert town.enter_self(WEST_PM, EAST).said == "project_manager_required"
+    # As a named one he is of the site side all the same.
+    assert town.process(WU, EAST, town.waiting(WU, EAST), WEST_PM).said == ["presence.started"]
+
+
 def test_the_project_manager_is_confirmed_whatever_the_position() -> None:
     town = Town().hired(LI, CREW).hired(BUILD_PM, BUILD, "manager", "clerk")
     town.assigned(BUILD_PM, EAST, by=BUILD_PM)
