@@ -91,8 +91,8 @@ COMMAND_RETENTION_MS_MIN: Final = 30 * DAY_MS
 """Commands are kept at least this long; a catalog with less is refused."""
 
 REFERENCE_COMPACTION_LAG_MS_MIN: Final = 30 * DAY_MS
-"""Reference topics keep every version of a record at least this long (the checker's horizon: each
-kept command can be decided again with the references of its time); a catalog with less is refused."""
+"""Reference topics keep every version of a record at least this long, so that each kept
+command can be decided again with the references of its time; a catalog with less is refused."""
 
 TOPICS_REQUEST_MS_MAX: Final = 15 * SECOND_MS
 """One request of `realname topics`; past it the brokers count as unavailable."""
