@@ -34,7 +34,8 @@ from demo.wire import Wire
 from deployment.logs import configure_logs
 from deployment.settings import Settings
 from local import artifacts
-from projector.rebuild import lag, rebuild
+from projector.rebuild import lag
+from projector.rebuild import rebuild as rebuild_tables
 from schemas.limits import DEMO_POLL_MS, DEMO_TABLES_MS_MAX, SECOND_MS
 
 KILL_AT: Final = 0.55
@@ -70,6 +71,8 @@ def run(settings: Settings, keep: bool = False, kill: bool = False, rebuild: boo
         if keep:
             _tell_kept(console, stage, cast)
             kept = True
+        elif not well:
+            console.print("With --keep all of it stays, to be looked at.")
         return 0 if well else 1
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
@@ -268,7 +271,8 @@ class _Performance:
             def told(done: int, total: int) -> None:
                 progress.update(bar, completed=done, total=total)
 
-            await rebuild(self._stage.brokers, self._stage.database, self._stage.catalog, told=told)
+            stage = self._stage
+            await rebuild_tables(stage.brokers, stage.database, stage.catalog, told=told)
         after = await all_rows(connection)
         rows = sum(map(len, after.values()))
         self._step(began, "重建 rebuilt", f"{rows:,} rows in {len(after)} tables")

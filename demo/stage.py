@@ -67,9 +67,9 @@ class Stage:
 
     async def start_servers(self) -> None:
         """Broker and database, side by side. Raises BrokerError, ArtifactError, DatabaseError."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(asyncio.to_thread(self.broker.start))
-            group.create_task(asyncio.to_thread(self.server.start))
+        await asyncio.gather(
+            asyncio.to_thread(self.broker.start), asyncio.to_thread(self.server.start)
+        )
 
     async def prepare(self) -> tuple[int, int]:
         """Topics and tables; returns how many topics there are and migrations were applied."""
