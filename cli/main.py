@@ -408,7 +408,7 @@ def rebuild() -> None:
 @app.command(rich_help_panel=TELL)
 def send(
     command_type: Annotated[
-        str | None, typer.Argument(metavar="[TYPE]", help="Such as hire.offer; none with --file.")
+        str | None, typer.Argument(metavar="TYPE", help="Such as hire.offer; none with --file.")
     ] = None,
     person: PersonOption = None,
     id_number: IdNumberOption = None,
@@ -560,7 +560,7 @@ def reference_put(
 @reference_app.command("remove")
 def reference_remove(
     topic: Annotated[Source, typer.Argument(help="What the records are.")],
-    keys: Annotated[list[str], typer.Argument(metavar="KEY...", help="Credit codes or site ids.")],
+    keys: Annotated[list[str], typer.Argument(metavar="KEY", help="Credit codes or site ids.")],
 ) -> None:
     """Remove employers or sites. Prefer their status: a removed one is unknown to the rules.
 
@@ -688,7 +688,7 @@ def watch(
 
 @app.command(rich_help_panel=LOOK)
 def person(
-    person: Annotated[str | None, typer.Argument(metavar="[ID]", help="A person id.")] = None,
+    person: Annotated[str | None, typer.Argument(metavar="ID", help="A person id.")] = None,
     id_number: IdNumberOption = None,
     site: Annotated[
         str | None,
