@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import base64
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, NamedTuple
@@ -10,8 +11,15 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from checker.history import Record
+from schemas.forms import time_ms
 
 WITNESS: Final = "witness"
+
+_OUTCOME_FIELDS: Final = (
+    *("command", "command_source", "command_type", "status", "code", "version", "events"),
+    *("origin", "rules_version"),
+)
+_LETTER_FIELDS: Final = ("code", "detail", "origin", "encoding", "length", "sha256")
 
 
 @dataclass(frozen=True)
@@ -83,8 +91,11 @@ class Event(NamedTuple):
         return data
 
     @property
-    def id(self) -> str:
-        return f"{self.person}:{self.version}"
+    def told(self) -> str:
+        """The event in a story."""
+        named = (self.data.get(name) for name in ("employer", "site", "cause"))
+        words = (f"v{self.version}", self.type, *named, f"({self.record.place})")
+        return " ".join(one for one in words if one)
 
 
 def read_answer(record: Record, logical: Mapping[str, str]) -> Answer:
@@ -95,6 +106,8 @@ def read_answer(record: Record, logical: Mapping[str, str]) -> Answer:
         witness = dict(record.headers)[WITNESS].decode()
         said = dict(part.split("=", 1) for part in witness.split(";"))
         turn, rules = int(said.pop("t")), said.pop("rules")
+        _need(data, _OUTCOME_FIELDS)
+        time_ms(document["time"])
         if not isinstance(data["events"], list):
             raise TypeError
         return Answer(
@@ -108,7 +121,7 @@ def read_answer(record: Record, logical: Mapping[str, str]) -> Answer:
             rules,
             document,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"not an outcome with a witness ({type(error).__name__})") from error
 
 
@@ -117,6 +130,9 @@ def read_letter(record: Record, logical: Mapping[str, str]) -> Letter:
     try:
         document = _object(record)
         origin = document["origin"]
+        _need(document, _LETTER_FIELDS)
+        for name in ("key", "value"):
+            letter_bytes(document, name)
         return Letter(
             record,
             logical.get(origin["topic"], origin["topic"]),
@@ -124,7 +140,7 @@ def read_letter(record: Record, logical: Mapping[str, str]) -> Letter:
             int(origin["offset"]),
             document,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"not a dead letter ({type(error).__name__})") from error
 
 
@@ -133,11 +149,28 @@ def read_event(record: Record) -> Event:
     try:
         document = _object(record)
         version = document["data"]["version"]
+        _need(document["data"], ("command",))
+        time_ms(document["time"])
         if type(version) is not int:
             raise TypeError
         return Event(record, str(document["subject"]), version, str(document["type"]), document)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"not an event ({type(error).__name__})") from error
+
+
+def letter_bytes(document: Mapping[str, Any], name: str) -> bytes | None:
+    """The `key` or `value` of a dead letter, as the bytes it stands for. Raises ValueError."""
+    text = document[name]
+    if text is None:
+        return None
+    if document["encoding"] == "base64":
+        return base64.b64decode(text, validate=True)
+    return bytes(text.encode())
+
+
+def _need(document: Mapping[str, Any], fields: Iterable[str]) -> None:
+    for name in fields:
+        document[name]
 
 
 def _object(record: Record) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from checker.answers import (
     Deployment,
     Event,
     Letter,
+    letter_bytes,
     read_answer,
     read_event,
     read_letter,
@@ -41,7 +42,7 @@ from checker.history import (
 from checker.order import Clocks, Floors, Inversion, Timed, inversions, merge_inversions
 from checker.replay import AFTERWARDS, DELETED, Replayed, replay
 from checker.report import Report
-from checker.tables import Fold, Misfit, Tables, fold_person, judge_tables, letter_bytes
+from checker.tables import Fold, Misfit, Tables, fold_person, judge_tables
 from rules.person import NewerState, decode
 from schemas.identifiers import partition_for
 from schemas.limits import (
@@ -160,7 +161,7 @@ class Judge:
             person: [versions[one] for one in sorted(versions)]
             for person, versions in events.items()
         }
-        self._judge_employers(histories)
+        misfits = self._judge_employers(histories)
         if tables is not None:
             judge_tables(
                 self.report,
@@ -169,6 +170,7 @@ class Judge:
                 histories,
                 data.answers,
                 data.letters,
+                misfits,
                 tables,
                 self._deployment.wire,
             )
@@ -399,8 +401,15 @@ class Judge:
             report.unjudged("rules", reason, count)
         return replayed
 
-    def _judge_employers(self, histories: Mapping[str, Sequence[Event]]) -> None:
+    def _judge_employers(self, histories: Mapping[str, Sequence[Event]]) -> set[str]:
+        """One active employer, always; and that the events can follow each other at all. Answers
+        the persons of whom that does not hold."""
+        misfits = set()
         for person, history in histories.items():
+            if [one.version for one in history] != list(range(1, len(history) + 1)):
+                self.report.unjudged("employers", "versions of the person are missing")
+                misfits.add(person)
+                continue
             self.report.judged("employers")
             active = None
             for event in history:
@@ -412,8 +421,9 @@ class Judge:
                             f"{event.data.get('employer')}, but the one with "
                             f"{active.data.get('employer')} of v{active.version} has not ended",
                             person,
-                            [_event_line(one) for one in history if one.type.startswith("empl")],
+                            [one.told for one in history if one.type.startswith("empl")],
                         )
+                        misfits.add(person)
                         break
                     active = event
                 elif event.type == "employment.ended":
@@ -421,9 +431,11 @@ class Judge:
             else:
                 try:
                     fold_person(Fold(), history, self._deployment.wire)
-                except (Misfit, KeyError) as error:
+                except (Misfit, KeyError, ValueError) as error:
+                    misfits.add(person)
                     self.report.judged("rules")
                     self.report.broken("rules", f"events that do not fit: {error}", person)
+        return misfits
 
     # --- P3 --------------------------------------------------------------------------------------
 
@@ -633,7 +645,7 @@ class Judge:
                     "halves",
                     f"events without an outcome: {_few(alone)}",
                     person,
-                    [_event_line(there[one]) for one in alone[:CHECK_STORY_LINES_MAX]],
+                    [there[one].told for one in alone[:CHECK_STORY_LINES_MAX]],
                 )
 
     def _judge_states(self, data: _Data, replayed: Replayed) -> None:
@@ -830,7 +842,7 @@ class Judge:
             lines.append(_answer_line(answer) + (" ◀" if answer is around else ""))
             for event_id in answer.data["events"]:
                 event = events.get(answer.subject, {}).get(_version(event_id))
-                lines.append("    " + (_event_line(event) if event else f"{event_id} is not there"))
+                lines.append("    " + (event.told if event else f"{event_id} is not there"))
         return lines
 
 
@@ -840,13 +852,6 @@ def _answer_line(answer: Answer) -> str:
         f"{_clock(answer.record.timestamp)} turn {answer.turn} {answer.command} "
         f"{data['command_type']} {data['command']}: {data['status']} {data['code']} "
         f"v{data['version']} ({answer.record.place})"
-    )
-
-
-def _event_line(event: Event) -> str:
-    named = (event.data.get(name) for name in ("employer", "site", "cause"))
-    return " ".join(
-        (f"v{event.version} {event.type}", *filter(None, named), f"({event.record.place})")
     )
 
 
@@ -903,10 +908,7 @@ def _letter_mistake(letter: Letter, record: Record, partitions: int) -> str | No
         return f"the code is {document.get('code')}, must be {refusal.code}"
     if (document.get("length"), document.get("sha256")) != (length, digest):
         return "length or hash are not those of the record"
-    try:
-        key, kept = letter_bytes(document, "key"), letter_bytes(document, "value")
-    except (KeyError, ValueError):
-        return "key or value cannot be read"
+    key, kept = letter_bytes(document, "key"), letter_bytes(document, "value")
     if (kept is None) != (record.value is None):
         return "a value where the record has none, or none where it has one"
     whole = value[:DEAD_LETTER_VALUE_BYTES_MAX]

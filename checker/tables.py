@@ -5,15 +5,15 @@ Independent of the projector on purpose: it knows the tables from their definiti
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
-from checker.answers import Answer, Event, Letter
+from checker.answers import Answer, Event, Letter, letter_bytes
 from checker.history import Log
 from checker.report import Report
+from schemas.limits import CHECK_STORY_LINES_MAX
 
 Row = dict[str, Any]
 Key = tuple[Any, ...]
@@ -290,16 +290,6 @@ def fold_letter(fold: Fold, letter: Letter, wire: Mapping[str, str]) -> None:
     )
 
 
-def letter_bytes(document: Mapping[str, Any], name: str) -> bytes | None:
-    """The `key` or `value` of a dead letter, as the bytes it stands for."""
-    text = document[name]
-    if text is None:
-        return None
-    if document["encoding"] == "base64":
-        return base64.b64decode(text)
-    return bytes(text.encode())
-
-
 def moment(text: str) -> datetime:
     """An RFC 3339 time; the first or last second of the calendar where UTC has no such date."""
     at = datetime.fromisoformat(text.upper())
@@ -323,13 +313,15 @@ def judge_tables(
     events: Mapping[str, Sequence[Event]],
     answers: Sequence[Answer],
     letters: Sequence[Letter],
+    misfits: Collection[str],
     tables: Tables,
     wire: Mapping[str, str],
 ) -> None:
     """Compare the rows of one partition number with the fold of its topics, up to the stored
     offsets.
 
-    `events` by person, in the order of versions. `tables.rows` are the rows of these persons, and
+    `events` by person, in the order of versions; `misfits` are persons whose events fit no fold.
+    `tables.rows` are the rows of these persons, and
     the outcomes and dead letters of this partition.
     """
     upto = _judge_positions(report, number, outputs, tables, wire)
@@ -347,14 +339,14 @@ def judge_tables(
             )
             skipped.add(person)
             continue
-        try:
-            fold_person(fold, held, wire)
-            if len(held) < len(history):
-                fold_person(beyond, history, wire)
-        except Misfit:
+        if person in misfits:
             # Told of as a broken promise of the topics; no fold can say what the rows must be.
             report.unjudged("tables", "the person's events do not fit each other")
             skipped.add(person)
+            continue
+        fold_person(fold, held, wire)
+        if len(held) < len(history):
+            fold_person(beyond, history, wire)
     for answer in answers:
         known = answer.record.offset < upto[answer.record.topic]
         fold_answer(fold if known else beyond, answer, wire)
@@ -362,7 +354,10 @@ def judge_tables(
         known = letter.record.offset < upto[letter.record.topic]
         fold_letter(fold if known else beyond, letter, wire)
     for table, expected in fold.rows.items():
-        _compare(report, table, expected, beyond.rows[table], tables.rows.get(table, ()), skipped)
+        rows = tables.rows.get(table, ())
+        if KEYS[table][0] == "person":
+            rows = [row for row in rows if row["person"] not in skipped]
+        _compare(report, table, expected, beyond.rows[table], rows, events)
     late = sum(
         1
         for topic, log in outputs.items()
@@ -402,14 +397,15 @@ def _compare(
     expected: Mapping[Key, Row],
     beyond: Mapping[Key, Row],
     rows: Iterable[Row],
-    skipped: set[str],
+    events: Mapping[str, Sequence[Event]],
 ) -> None:
+    def broken(key: Key, words: str, person: str | None) -> None:
+        story = [one.told for one in events.get(person or "", ())][-CHECK_STORY_LINES_MAX:]
+        report.broken("tables", f"{table} {_named(key)}: {words}", person, story)
+
     key_columns = KEYS[table]
     missing = dict(expected)
     for row in rows:
-        person = row.get("person")
-        if person in skipped:
-            continue
         key = tuple(row[column] for column in key_columns)
         report.judged("tables")
         wanted = missing.pop(key, None)
@@ -420,16 +416,16 @@ def _compare(
                 words = "comes from a record that the stored offsets do not hold yet"
             else:
                 words = "comes from no record"
-            report.broken("tables", f"{table} {_named(key)}: the row {words}", person)
+            broken(key, f"the row {words}", row.get("person"))
         elif any(row[column] != wanted[column] for column in COLUMNS[table]):
             later = beyond.get(key)
             ahead = later is not None and all(row[one] == later[one] for one in COLUMNS[table])
             told = "; ".join(_differences(table, row, wanted))
             told += " (as after records that the stored offsets do not hold yet)" if ahead else ""
-            report.broken("tables", f"{table} {_named(key)}: {told}", person)
+            broken(key, told, row.get("person"))
     for key, wanted in missing.items():
         report.judged("tables")
-        report.broken("tables", f"{table} {_named(key)}: the row is missing", wanted.get("person"))
+        broken(key, "the row is missing", wanted.get("person"))
 
 
 def _differences(table: str, row: Row, wanted: Row) -> Iterator[str]:
