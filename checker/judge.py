@@ -62,11 +62,9 @@ TRUNCATED = "records were deleted from an output topic"
 
 
 class _Noted(NamedTuple):
-    """A decision whose command a producer noted, as far as times need it."""
+    """A decision whose command a producer noted."""
 
     command: str
-    sent_ms: float
-    acked_ms: float
     ack: Ack
     seen: Mapping[str, int]
 
@@ -314,7 +312,7 @@ class Judge:
             noted = data.acks.get((answer.topic, answer.offset))
             if noted is not None:
                 self._noted.setdefault(answer.subject, []).append(
-                    _Noted(answer.command, noted.sent_ms, noted.acked_ms, noted, answer.seen)
+                    _Noted(answer.command, noted, answer.seen)
                 )
 
     def _judge_events(self, data: _Data) -> dict[str, dict[int, Event]]:
@@ -533,14 +531,14 @@ class Judge:
             for one in noted:
                 by_client.setdefault(one.ack.client, []).append(one)
             for own in by_client.values():
-                timed = [Timed(one, one.sent_ms, one.acked_ms) for one in own]
+                timed = [Timed(one, one.ack.sent_ms, one.ack.acked_ms) for one in own]
                 found += ((one, "") for one in inversions(timed, self._epsilon_ms))
             if len(by_client) > 1:
                 timed = [
                     Timed(
                         one,
-                        clocks.at_earliest(one.ack.client, one.sent_ms),
-                        clocks.at_latest(one.ack.client, one.acked_ms),
+                        clocks.at_earliest(one.ack.client, one.ack.sent_ms),
+                        clocks.at_latest(one.ack.client, one.ack.acked_ms),
                     )
                     for one in noted
                 ]
@@ -556,19 +554,19 @@ class Judge:
                     f"came {gap:.1f} ms before the other was sent{how}",
                     person,
                     [
-                        f"{one.command}: id {one.ack.id}, sent {_clock(one.sent_ms)}, "
-                        f"acknowledged {_clock(one.acked_ms)}"
+                        f"{one.command}: id {one.ack.id}, sent {_clock(one.ack.sent_ms)}, "
+                        f"acknowledged {_clock(one.ack.acked_ms)}"
                         for one in (second, first)
                     ],
                 )
             for one in noted:
-                sent = clocks.at_earliest(one.ack.client, one.sent_ms) - self._epsilon_ms
+                sent = clocks.at_earliest(one.ack.client, one.ack.sent_ms) - self._epsilon_ms
                 for topic, known in floors.items():
                     report.judged("references")
                     if one.seen.get(topic, 0) < known.at(sent):
                         report.broken(
                             "references",
-                            f"{one.command}, sent {_clock(one.sent_ms)}, was decided with {topic} "
+                            f"{one.command}, sent {_clock(one.ack.sent_ms)}, was decided with {topic} "
                             f"as of {one.seen.get(topic)}, but by then the clients knew of "
                             f"{known.at(sent) - 1}",
                             person,
