@@ -566,9 +566,9 @@ class Judge:
                     if one.seen.get(topic, 0) < known.at(sent):
                         report.broken(
                             "references",
-                            f"{one.command}, sent {_clock(one.ack.sent_ms)}, was decided with {topic} "
-                            f"as of {one.seen.get(topic)}, but by then the clients knew of "
-                            f"{known.at(sent) - 1}",
+                            f"{one.command}, sent {_clock(one.ack.sent_ms)}, was decided with "
+                            f"{topic} as of {one.seen.get(topic)}, but by then the clients knew "
+                            f"of {known.at(sent) - 1}",
                             person,
                         )
 
