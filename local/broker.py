@@ -254,6 +254,7 @@ class Broker:
             # A Ctrl-C at the terminal is for the program that uses the broker.
             setsid=True,
         )
+        processes.await_arguments(pid)
         self._pid_file.write_text(f"{pid}\n", "ascii")
 
     def _configure(self) -> None:

@@ -24,6 +24,14 @@ def find(pid_file: Path, argument: Path) -> psutil.Process | None:
     return None
 
 
+def await_arguments(pid: int) -> None:
+    """Wait until a process just started shows its arguments: till then `find` knows it not."""
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        while not process.cmdline():
+            time.sleep(0.001)
+
+
 def await_end(processes: Sequence[psutil.Process]) -> None:
     """Wait until all have ended; past LOCAL_STOP_MS_MAX they are killed."""
     deadline = time.monotonic() + limits.LOCAL_STOP_MS_MAX / limits.SECOND_MS
