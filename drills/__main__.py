@@ -153,7 +153,8 @@ def _tell(result: Result, plant: Plant | None) -> None:
     if times is not None:
         console.print(
             f": {times.acknowledged} commands, {result.judged} judgements, "
-            f"longest pause {times.pause_s:.1f} s, waits {times.wait_median_s:.2f} s "
+            f"longest pause {times.pause_s:.1f} s, back after {times.back_s:.1f} s, "
+            f"waits {times.wait_median_s:.2f} s "
             f"(at most {times.wait_max_s:.1f} s)",
             end="",
         )

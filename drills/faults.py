@@ -239,6 +239,9 @@ async def bounce(stage: Stage) -> None:
         await asyncio.to_thread(broker.kill)
         await stage.pause(0, 1)
         await asyncio.to_thread(broker.start)
+        stage.mended("the broker is back")
+        if stage.random.random() < 0.5:
+            await stage.resumed()
         await stage.pause(0, 3)
     await stage.resumed()
 
@@ -356,6 +359,7 @@ async def cluster(stage: Stage) -> None:
         await asyncio.to_thread(node.launch)
     for node in nodes[:2]:
         await asyncio.to_thread(node.await_ready)
+    stage.mended("all three are back")
     await stage.resumed(90)
 
 
@@ -388,6 +392,7 @@ async def proxy(stage: Stage) -> None:
         await stage.pause(0, 1)
     if not stage.proxy.played:
         raise Void("the network did no mischief")
+    stage.mended("the network is well")
     stage.notes["mischiefs"] = stage.proxy.played
     await stage.resumed()
 
@@ -399,6 +404,7 @@ async def cut(stage: Stage) -> None:
     stage.proxy.mischief = Mischief("refuse", frozenset({APIS["Produce"]}), 0.5)
     await stage.pause(4)
     stage.proxy.mischief = None
+    stage.mended("the network is well")
     if not stage.proxy.played:
         raise Void("nothing was cut")
     await stage.resumed()
@@ -447,7 +453,7 @@ async def disk_broker(stage: Stage) -> None:
         await asyncio.sleep(0.1)
     stage.tell("the broker is down" if broker.pid is None else "the broker stays up")
     filler.unlink()
-    stage.fault("the disk is free again")
+    stage.mended("the disk is free again")
     if broker.pid is not None:
         await asyncio.to_thread(broker.kill)
     await asyncio.to_thread(broker.start)
@@ -465,7 +471,7 @@ async def disk_database(stage: Stage) -> None:
     if stage.seen() <= before + 100:
         raise Broken("deciding stands still with the database's disk")
     filler.unlink()
-    stage.fault("the disk is free again")
+    stage.mended("the disk is free again")
     await stage.pause(1)
     await asyncio.to_thread(stage.server.database.start)
     await stage.resumed()
@@ -500,6 +506,7 @@ async def restore(stage: Stage) -> None:
         stage.fault(f"SIGKILL {worker.name}")
         worker.kill()
     await stage.pause(4, 6)
+    stage.mended("new workers are started")
     await stage.worker()
     await stage.worker()
     await stage.resumed()

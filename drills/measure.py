@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from drills.load import Plan
+from drills.stage import Fault
 
 Place = tuple[str, int, int]
 
@@ -29,13 +30,16 @@ class Times:
     pause_s: float
     """After the first fault, while the load ran: the longest time in which some partition, with a
     command waiting, answered nothing."""
+    back_s: float
+    """From the end of the last outage, or else the last fault, until every partition with a command
+    waiting had answered again."""
     wait_median_s: float
     wait_max_s: float
     """From a command's acknowledgement to its answer at a reader, of all of the run."""
 
 
-def measure(plan: Plan, faults_ms: Sequence[float]) -> Times:
-    """Read the histories of a run whose faults began at these times (Unix ms)."""
+def measure(plan: Plan, faults: Sequence[Fault]) -> Times:
+    """Read the histories of a run with these faults."""
     acked: dict[Place, float] = {}
     commands = set()
     for line in _lines(plan.acks):
@@ -50,20 +54,23 @@ def measure(plan: Plan, faults_ms: Sequence[float]) -> Times:
             commands.add(topic)
             answers.setdefault(line["partition"], []).append(line["seen_ms"])
     acked = {place: at for place, at in acked.items() if place[0] in commands}
-    first = min(faults_ms, default=float("inf"))
-    last = max(faults_ms, default=float("inf"))
+    first = min((fault.at_ms for fault in faults), default=float("inf"))
+    last = max((fault.at_ms for fault in faults if not fault.mends), default=float("inf"))
+    mended = max((fault.at_ms for fault in faults), default=float("inf"))
     end = max(acked.values(), default=0.0)
     waits = sorted(max(0.0, seen[place] - at) for place, at in acked.items() if place in seen)
-    longest = 0.0
+    longest = back = 0.0
     for partition, times in answers.items():
         came = sorted(at for place, at in acked.items() if place[1] == partition)
         longest = max(longest, _longest(came, sorted(times), first, end))
+        back = max(back, next((at for at in sorted(times) if at > mended), mended) - mended)
     return Times(
         acknowledged=len(acked),
         answered=len(seen),
         before=sum(1 for at in seen.values() if at < first),
         sent_after=sum(1 for at in acked.values() if at >= last),
         pause_s=longest / 1000,
+        back_s=back / 1000,
         wait_median_s=waits[len(waits) // 2] / 1000 if waits else 0.0,
         wait_max_s=waits[-1] / 1000 if waits else 0.0,
     )

@@ -78,7 +78,7 @@ async def run(
     stage.projector_env.update(projector_env or {})
     try:
         await _play(drill, stage)
-        result.times = measure(stage.plan, [fault.at_ms for fault in stage.faults])
+        result.times = measure(stage.plan, stage.faults)
         _look_at_processes(stage, result)
         if stage.judged:
             _look_at_times(result.times)

@@ -164,6 +164,8 @@ class Process:
 class Fault:
     at_ms: float
     words: str
+    mends: bool = False
+    """It ends an outage instead."""
 
 
 class Stage:
@@ -321,6 +323,11 @@ class Stage:
     def fault(self, words: str) -> None:
         """Note that something is done now."""
         self.faults.append(Fault(time.time() * 1000, words))
+        self.tell(words)
+
+    def mended(self, words: str) -> None:
+        """Note that what was done is undone now."""
+        self.faults.append(Fault(time.time() * 1000, words, mends=True))
         self.tell(words)
 
     async def pause(self, least_s: float, most_s: float | None = None) -> None:
