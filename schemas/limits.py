@@ -263,6 +263,9 @@ CLI_ACK_MS_MAX: Final = 30 * SECOND_MS
 CLI_ANSWER_MS_MAX: Final = 30 * SECOND_MS
 """How long `--wait` waits for an outcome after the last was seen, if not told otherwise."""
 
+CLI_SORTED_MAX: Final = 100_000
+"""Past records that `watch --since` brings into one order; more come in as many orders."""
+
 CLI_PROBLEMS_SHOWN_MAX: Final = 20
 """Lines shown of an input that is wrong in many; the rest is counted."""
 
