@@ -1,5 +1,7 @@
 # make demo          play a construction project on a real broker and database (KEEP=1: leave them up)
 # make test          the whole test suite
+# make drills        break it on purpose under load, and judge (RUNS=30: long; ONLY=zombie SEED=7;
+#                    PLANTED=all: errors that must be caught)
 # make lint          style, types, layers
 # make install       the environment in .venv, exactly as locked (the others do it first)
 # make lock          resolve the dependencies anew (UPGRADE=1: to their newest versions)
@@ -10,7 +12,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .ONESHELL:
-.PHONY: demo test lint install lock secrets clean
+.PHONY: demo test drills lint install lock secrets clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
@@ -24,6 +26,10 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/pytest
+
+drills: $(INSTALLED)
+	$(BIN)/python -m drills $(if $(RUNS),--runs $(RUNS)) $(if $(SEED),--seed $(SEED)) \
+		$(addprefix --only ,$(ONLY)) $(addprefix --planted ,$(PLANTED))
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

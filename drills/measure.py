@@ -31,8 +31,8 @@ class Times:
     """After the first fault, while the load ran: the longest time in which some partition, with a
     command waiting, answered nothing."""
     back_s: float
-    """From the end of the last outage, or else the last fault, until every partition with a command
-    waiting had answered again."""
+    """From the end of an outage until a partition answered again, or, without outages, from the last
+    fault: the longest, without those that another fault cut short."""
     wait_median_s: float
     wait_max_s: float
     """From a command's acknowledgement to its answer at a reader, of all of the run."""
@@ -56,14 +56,18 @@ def measure(plan: Plan, faults: Sequence[Fault]) -> Times:
     acked = {place: at for place, at in acked.items() if place[0] in commands}
     first = min((fault.at_ms for fault in faults), default=float("inf"))
     last = max((fault.at_ms for fault in faults if not fault.mends), default=float("inf"))
-    mended = max((fault.at_ms for fault in faults), default=float("inf"))
+    ends = [fault.at_ms for fault in faults if fault.mends] or [last]
     end = max(acked.values(), default=0.0)
     waits = sorted(max(0.0, seen[place] - at) for place, at in acked.items() if place in seen)
     longest = back = 0.0
     for partition, times in answers.items():
         came = sorted(at for place, at in acked.items() if place[1] == partition)
         longest = max(longest, _longest(came, sorted(times), first, end))
-        back = max(back, next((at for at in sorted(times) if at > mended), mended) - mended)
+        for mended in ends:
+            until = min((fault.at_ms for fault in faults if fault.at_ms > mended), default=end)
+            back = max(
+                back, min((at for at in times if mended < at < until), default=mended) - mended
+            )
     return Times(
         acknowledged=len(acked),
         answered=len(seen),

@@ -428,15 +428,15 @@ class Population:
             lambda: Message(topic, key, b"x" * (limits.VALUE_BYTES_MAX + 1), None),
             lambda: Message(topic, key, good, None),
             lambda: Message(topic, b"another", good, None),
-            lambda: self._misplaced(topic, key, good),
+            lambda: self._misplaced(self._recent[-1]) if self._recent else kinds[0](),
         ]
         return random.choice(kinds)()
 
-    def _misplaced(self, topic: str, key: bytes, value: bytes | None) -> Message:
+    def _misplaced(self, message: Message) -> Message:
         """As a client with another partitioner sends it."""
-        right = partition_for(key, self._partitions)
-        shift = self._random.randrange(1, self._partitions) if self._partitions > 1 else 0
-        return Message(topic, key, value, None, (right + shift) % self._partitions)
+        right = partition_for(message.key or b"", self._partitions)
+        partition = (right + self._random.randrange(1, self._partitions)) % self._partitions
+        return Message(message.topic, message.key, message.value, None, partition)
 
 
 TOPICS: Final = tuple(dict.fromkeys(topic for topic, _ in COMMANDS.values()))

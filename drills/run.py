@@ -39,7 +39,8 @@ class Result:
     verdict: str
     """held, broken, unjudged, void, skipped"""
     words: list[str] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
+    faults: list[tuple[float, str]] = field(default_factory=list)
+    """Seconds after the first, and what was done."""
     promises: list[str] = field(default_factory=list)
     """Those broken, by the checker."""
     judged: int = 0
@@ -92,7 +93,10 @@ async def run(
     except Exception as error:  # noqa: BLE001 - one run must not take the others with it
         result.find("broken", f"the harness: {error!r}", traceback.format_exc())
     finally:
-        result.faults = [fault.words for fault in stage.faults]
+        result.faults = [
+            (round((fault.at_ms - stage.faults[0].at_ms) / 1000, 3), fault.words)
+            for fault in stage.faults
+        ]
         result.notes = dict(stage.notes)
         await stage.clear()
         result.seconds = time.monotonic() - began

@@ -1,9 +1,9 @@
 """A worker as it is deployed, with hooks that only drills know (`python -m drills.worker`).
 
 By the environment:
-DRILL_KILL=point:n      SIGKILL to itself at a point of the n-th commit: `decided`, `sent` (before
-                        EndTxn), `ending` (EndTxn is sent), `committed`, or `staff` (right after the
-                        n-th commit that wrote staff records)
+DRILL_KILL=point:n      SIGKILL to itself when, from its n-th commit on, one comes to a point:
+                        `decided`, `sent` (before EndTxn), `ending` (EndTxn is sent), `committed`,
+                        or `staff` (right after a commit, the n-th that wrote staff records)
 DRILL_RAISE=n:times     the n-th decision raises, this many times
 DRILL_RESTORE_S=s       a restore takes this much longer
 DRILL_BARRIER_S=s       an answer to a barrier takes this much longer
@@ -53,14 +53,13 @@ def _kill(spec: str) -> None:
 
     async def committing(self: KafkaWriter, entries: Any) -> None:
         nonlocal left, due
-        if point != "staff" or ("staff", 0) in entries:
-            left -= 1
-            due = left == 0
-        mine = due
-        if mine and point == "decided":
+        counts = point != "staff" or ("staff", 0) in entries
+        left -= counts
+        due = left <= 0
+        if due and point == "decided":
             die()
         await commit(self, entries)
-        if mine and point in ("committed", "staff"):
+        if due and counts and point in ("committed", "staff"):
             die()
 
     async def coordinating(self: KafkaWriter, request: Any, code_of: Any) -> Any:
