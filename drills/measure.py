@@ -31,8 +31,8 @@ class Times:
     """After the first fault, while the load ran: the longest time in which some partition, with a
     command waiting, answered nothing."""
     back_s: float
-    """From the end of an outage until a partition answered again, or, without outages, from the last
-    fault: the longest, without those that another fault cut short."""
+    """From the end of an outage, or else the last fault, until a partition answered again: the
+    longest, without those that another fault cut short."""
     wait_median_s: float
     wait_max_s: float
     """From a command's acknowledgement to its answer at a reader, of all of the run."""
