@@ -46,15 +46,19 @@ class Answers:
         self._came: dict[Origin, Answer] = {}
         self._news = asyncio.Condition()
         self._heard = time.monotonic()
+        self._failure: Exception | None = None
 
     async def of(self, origin: Origin) -> Answer:
         """The answer to one record.
 
-        Raises Trouble when none of the answers waited for came in the time given.
+        Raises Trouble when none of the answers waited for came in the time given, and what kept
+        the topics from being read.
         """
         self._heard = time.monotonic()
         async with self._news:
             while origin not in self._came:
+                if self._failure is not None:
+                    raise self._failure
                 left = self._heard + self._wait_ms / SECOND_MS - time.monotonic()
                 try:
                     async with asyncio.timeout(left):
@@ -68,14 +72,20 @@ class Answers:
         return self._came.pop(origin)
 
     async def listen(self, consumer: AIOKafkaConsumer, outcomes: str) -> None:
-        """Take in what the consumer brings, until cancelled."""
-        while True:
-            fetched = await consumer.getmany(timeout_ms=CLI_POLL_MS)
+        """Take in what the consumer brings, until cancelled; a failure is for who waits."""
+        try:
+            while True:
+                fetched = await consumer.getmany(timeout_ms=CLI_POLL_MS)
+                async with self._news:
+                    for place, records in fetched.items():
+                        for record in records:
+                            self._take(place.topic == outcomes, record)
+                    self._news.notify_all()
+        except Exception as error:
+            self._failure = error
             async with self._news:
-                for place, records in fetched.items():
-                    for record in records:
-                        self._take(place.topic == outcomes, record)
                 self._news.notify_all()
+            raise
 
     def _take(self, is_outcome: bool, record: Record) -> None:
         body = orjson.loads(record.value or b"{}")

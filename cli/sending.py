@@ -105,11 +105,12 @@ async def _send_and_wait(
     *,
     one_by_one: bool,
 ) -> int:
+    if not one_by_one:
+        await _send_all(producer, deployment, commands, receipts)
     counts: Counter[str] = Counter()
-    with _progress() as progress:
+    # On the terminal the lines themselves show how far it is, and a bar would be in their way.
+    with _progress(shown=not out.is_terminal) as progress:
         task = progress.add_task("Outcomes", total=len(commands))
-        if not one_by_one:
-            await _send_all(producer, deployment, commands, receipts)
         for at, command in enumerate(commands):
             if one_by_one:
                 receipts[at] = await _send_one(producer, deployment, command)
@@ -178,14 +179,16 @@ def _keep_unsent(commands: Sequence[Outgoing], sent: int) -> None:
     )
 
 
-def _progress() -> Progress:
+def _progress(*, shown: bool = True) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         console=err,
         transient=True,
-        disable=not err.is_terminal,
+        # Answers go to standard output also while a bar is shown.
+        redirect_stdout=False,
+        disable=not (shown and err.is_terminal),
     )
 
 

@@ -1,17 +1,21 @@
 """From what is typed to the topics and back to an outcome."""
 
+import asyncio
 import json
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from cli.completing import Unfit, complete
 from cli.context import Deployment
 from cli.errors import ANSWERED_NO, FAILED, WRONG
 from deployment.sealing import make_key_pair, open_sealed
 from deployment.settings import Settings
+from deployment.topics import show
 from schemas.commands import COMMANDS
 from schemas.identifiers import name_tag, partition_for, person_id
 from tests.cli.conftest import Realname
@@ -234,6 +238,38 @@ async def test_one_by_one_each_sees_what_the_former_did(
     assert [line.split()[3] for line in ended.stdout.splitlines()] == [
         f"{at:032x}" for at in range(3)
     ]
+
+
+async def test_what_the_broker_did_not_take_is_kept_to_be_sent_again(
+    deployment: Deployment, realname: Realname
+) -> None:
+    catalog = deployment.catalog
+    topic = catalog.topics["dismissal-requests"]
+    small = {**topic.config, "min.insync.replicas": "1", "max.message.bytes": "1000"}
+    admin = AIOKafkaAdminClient(bootstrap_servers=deployment.brokers)
+    await admin.start()
+    resource = ConfigResource(ConfigResourceType.TOPIC, topic.wire, configs=small)
+    await admin.alter_configs([resource])
+    await admin.close()
+    while True:
+        standing = (await show(deployment.brokers, catalog))[topic.name]
+        if standing is not None and standing.config["max.message.bytes"] == "1000":
+            break
+    lines = [
+        {
+            "type": "dismissal.request",
+            "subject": PERSON,
+            "id": command_id,
+            "data": {"employer": USCC, "reason": reason},
+        }
+        for command_id, reason in (("1", "x"), ("2", "x" * 2_000), ("3", "x"))
+    ]
+    ended = await realname("send", "-f", "-", given="\n".join(map(json.dumps, lines)))
+    assert ended.exit_code == FAILED
+    assert "1 were sent; the other 2 were not acknowledged" in ended.stderr
+    (kept,) = await asyncio.to_thread(lambda: list(Path().glob("realname-unsent-*")))
+    assert [json.loads(line)["id"] for line in kept.read_text().splitlines()] == ["2", "3"]
+    assert [one["id"] for one in await written(deployment, "dismissal-requests")] == ["1"]
 
 
 async def test_no_outcome_in_time_is_a_failure_that_loses_nothing(
