@@ -42,11 +42,18 @@ class SimulatedWeather(Weather):
     """The weather of one history."""
 
     def __init__(
-        self, chance: Random, climate: Climate, brokers: int, note: Callable[[str], None]
+        self,
+        chance: Random,
+        climate: Climate,
+        brokers: int,
+        note: Callable[[str], None],
+        sent: Callable[[str], None],
     ) -> None:
+        """`note` is told what happens on the cluster, `sent` of each request as it is sent."""
         self._chance = chance
         self._climate = climate
         self._note = note
+        self._sent = sent
         self._offsets_ms = [chance.random() * climate.skew_ms for _ in range(brokers)]
         self._lowest_ms, self._highest_ms = min(self._offsets_ms), max(self._offsets_ms)
         self._down_until = [0.0] * brokers
@@ -80,6 +87,7 @@ class SimulatedWeather(Weather):
         there, back = self._delay_s(), self._delay_s()
         if self.quiet:
             return Fate(there, back)
+        self._sent(what)
         chance, now = self._chance, asyncio.get_running_loop().time()
         if self._down_until[broker % len(self._down_until)] > now:
             return Fate(there, back, "request")

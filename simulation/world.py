@@ -44,11 +44,27 @@ PLAYS = 256
 QUIET_S_MAX = 120.0
 """Longer than sessions, rebalances, transactions and back-offs together."""
 
+REQUESTS = (
+    "start producer",
+    "end offsets",
+    "topic ids",
+    "fetch",
+    "add partitions",
+    "produce",
+    "end",
+    "join",
+    "heartbeat",
+)
+"""What workers ask of the cluster."""
+
 FAULTS = (
-    "crash",
+    "ambush",
+    "ambush",
+    "ambush",
+    "ambush",
+    "ambush",
     "crash",
     "stop",
-    "pause",
     "pause",
     "outage",
     "slow",
@@ -60,7 +76,10 @@ FAULTS = (
     "silence",
     "clock",
     "clock",
+    "clock",
     "compact",
+    "foreign",
+    "foreign",
     "foreign",
 )
 """What may befall a history; some more likely."""
@@ -146,6 +165,15 @@ class _Worker:
     """up, paused, stopping, or gone."""
 
 
+@dataclass
+class _Ambush:
+    """A fault that waits for a worker's request of a kind; `left` of them pass first."""
+
+    request: str
+    left: int
+    fault: Callable[[_Worker], None]
+
+
 class World:
     """What lives and happens in one history."""
 
@@ -161,7 +189,7 @@ class World:
         )
         self._tempo = chance.choice((0.3, 1.0, 3.0))
         self.weather = SimulatedWeather(
-            Random(f"weather {seed}"), Climate.drawn(chance), brokers, self.note
+            Random(f"weather {seed}"), Climate.drawn(chance), brokers, self.note, self._sent
         )
         catalog = _catalog(self._partitions)
         self.layout = _layout(self._partitions)
@@ -170,6 +198,8 @@ class World:
         self.cluster = Cluster(self.layout, self.outputs, self.weather, brokers)
         self._decider = Decider(self.wire, self._partitions, KEYS)
         self._workers: list[_Worker] = []
+        self._outside = contextvars.copy_context()
+        self._ambushes: list[_Ambush] = []
         self._raises_left = 0
         self._raised = 0
         self._silences_left = 0
@@ -389,16 +419,39 @@ class World:
             await asyncio.sleep(seconds)
             run()
 
-        self._clients.append(asyncio.create_task(later()))
+        # Not in the context of a worker that just fell into an ambush.
+        self._clients.append(self._loop.create_task(later(), context=self._outside.copy()))
+
+    def _sent(self, request: str) -> None:
+        for ambush in self._ambushes:
+            if ambush.request != request:
+                continue
+            worker = next((one for one in self._workers if one.name == PROCESS.get()), None)
+            if worker is None or worker.state != "up":
+                continue
+            ambush.left -= 1
+            if ambush.left < 0:
+                self._ambushes.remove(ambush)
+                self._fault(f"{worker.name} has just sent: {request}")
+                ambush.fault(worker)
+                return
+
+    def _fault_ambush(self) -> None:
+        fault = self._chance.choice((self._crash, self._pause, self._pause))
+        request = self._chance.choice(REQUESTS)
+        self._ambushes.append(_Ambush(request, self._chance.choice((0, 1, 3, 10)), fault))
 
     def _fault_crash(self) -> None:
         worker = self._some_worker()
         if worker is not None:
-            self._fault(f"{worker.name} is killed")
-            worker.state = "gone"
-            self._loop.kill(worker.name)
-            if self._chance.random() < 0.8:
-                self._after(self._chance.random() * 3, self._start_worker)
+            self._crash(worker)
+
+    def _crash(self, worker: _Worker) -> None:
+        self._fault(f"{worker.name} is killed")
+        worker.state = "gone"
+        self._loop.kill(worker.name)
+        if self._chance.random() < 0.8:
+            self._after(self._chance.random() * 3, self._start_worker)
 
     def _fault_stop(self) -> None:
         worker = self._some_worker()
@@ -424,8 +477,10 @@ class World:
 
     def _fault_pause(self) -> None:
         worker = self._some_worker()
-        if worker is None:
-            return
+        if worker is not None:
+            self._pause(worker)
+
+    def _pause(self, worker: _Worker) -> None:
         seconds = self._chance.choice((0.1, 1.0, 5.0, 9.0, 14.0))
         self._fault(f"{worker.name} is paused for {seconds} s")
         worker.state = "paused"

@@ -855,10 +855,11 @@ class MemoryMembership:
                 self._name = f"{self._base}#{next(self._times)}"
             self._rejoin.clear()
             try:
-                number, partitions = await self._cluster.request(
-                    "join", 0, lambda done: self._cluster.join(self._name, done)
-                )
-            except LogUnavailable:
+                async with asyncio.timeout(self._cluster.rebalance_s + self._cluster.session_s):
+                    number, partitions = await self._cluster.request(
+                        "join", 0, lambda done: self._cluster.join(self._name, done)
+                    )
+            except (LogUnavailable, TimeoutError):
                 await asyncio.sleep(next(pause))
                 continue
             self.wished = partitions

@@ -105,10 +105,10 @@ BUGS = (
         100,
         (
             Change(
-                ledger.ReferenceKeeper,
-                "reach",
-                "while self._references.offsets[topic] < offsets[topic, 0]:",
-                "while False:",
+                ledger.Owner,
+                "_decide_on",
+                "if not keeper.reached(ends):",
+                "if False:",
             ),
         ),
     ),

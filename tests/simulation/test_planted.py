@@ -1,0 +1,16 @@
+"""The simulation finds what it is there to find: each planted bug, within few histories."""
+
+from __future__ import annotations
+
+import pytest
+
+from simulation.world import run
+from tests.simulation.planted import BUGS, Bug
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+def test_a_planted_bug_is_caught(bug: Bug) -> None:
+    for seed in range(bug.histories_max):
+        if run(seed, planted=bug.planted).violations:
+            return
+    pytest.fail(f"{bug.name}: not caught in {bug.histories_max} histories")
