@@ -208,6 +208,7 @@ async def storm(stage: Stage) -> None:
         elif len(stage.alive) < 5:
             await stage.worker()
         await asyncio.sleep(0.2 * 25 ** stage.random.random())
+    stage.mended("nobody comes or goes any more")
     await stage.resumed()
 
 

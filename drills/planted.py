@@ -47,11 +47,8 @@ PLANTED: Final[dict[str, Plant]] = {
     "uncommitted": _plant(
         "the projector reads what was aborted", "kill_sent", "P5", where="projector"
     ),
-    "no_guard": _plant(
-        "events are applied as they come, and older rows overwrite newer",
-        "calm",
-        "P5",
-        where="projector",
+    "rows_apart": _plant(
+        "offsets and rows are two transactions", "two_projectors", "P5", where="projector"
     ),
 }
 
@@ -285,20 +282,17 @@ def _uncommitted() -> None:
     source.AIOKafkaConsumer = dirty  # type: ignore[attr-defined]
 
 
-def _no_guard() -> None:
-    from projector import merge, store
+def _rows_apart() -> None:
+    from projector import main
 
-    def as_they_come(self: Any, people: Any, changes: Any) -> None:
-        for partition in self._fresh:
-            for queue in self._partitions[partition].values():
-                while queue:
-                    event = queue.popleft()
-                    changes.apply(people[event.person], event)
-        self._fresh.clear()
+    commit = main.commit  # type: ignore[attr-defined]
 
-    merge.Lanes.drain = as_they_come  # type: ignore[method-assign]
-    for table, statement in store._UPSERT.items():
-        store._UPSERT[table] = statement.partition("where now.version")[0]
+    async def apart(connection: Any, rows: Any, moves: Any) -> None:
+        await commit(connection, {}, moves)
+        await asyncio.sleep(0.2)
+        await commit(connection, rows, {})
+
+    main.commit = apart  # type: ignore[attr-defined]
 
 
 _IN_WORKER: Final[dict[str, Callable[[], None]]] = {
@@ -316,5 +310,5 @@ _IN_WORKER: Final[dict[str, Callable[[], None]]] = {
 }
 _IN_PROJECTOR: Final[dict[str, Callable[[], None]]] = {
     "uncommitted": _uncommitted,
-    "no_guard": _no_guard,
+    "rows_apart": _rows_apart,
 }
