@@ -71,6 +71,9 @@ class RealnameApp(faust.App):
             async for turn in stream:
                 answer(turn, decide)
 
+    async def on_first_start(self) -> None:
+        """Make no folders for tables: there are none."""
+
     async def on_start(self) -> None:
         await super().on_start()
         # Without a consumer nobody else would; a channel that is held back answers nothing.

@@ -462,7 +462,7 @@ class _Loop:
         return waits
 
 
-async def serve(settings: Settings, stop: asyncio.Event, *, host: str = "0.0.0.0") -> None:
+async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """`run` with what `settings` say, and its metrics and health on their port.
 
     Brokers and database must be set. Raises `ProjectorStopped`, `CatalogError`, `SettingsError`.
@@ -472,7 +472,7 @@ async def serve(settings: Settings, stop: asyncio.Event, *, host: str = "0.0.0.0
     assert settings.database is not None
     catalog = load_catalog(settings.topic_prefix, partitions=settings.partitions)
     health = Health()
-    async with metrics.serving(host, settings.port_of("projector"), health):
+    async with metrics.serving(settings.metrics_host, settings.port_of("projector"), health):
         await run(
             settings.brokers,
             settings.database,
