@@ -17,6 +17,7 @@ SHELL := bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+PEERS := .bench-venv/.installed
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" \
 	$(if $(filter 1,$(UPGRADE)),--upgrade)
@@ -37,6 +38,10 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Short: under 5 minutes. FULL=1: all of it, hours on a small machine.
+bench: $(INSTALLED) $(PEERS)
+	$(BIN)/python -m bench run $(if $(filter 1,$(FULL)),--full)
+
 install: $(INSTALLED)
 
 $(INSTALLED): requirements-dev.lock pyproject.toml
@@ -48,11 +53,20 @@ $(INSTALLED): requirements-dev.lock pyproject.toml
 		--editable .
 	touch $@
 
+# Beside .venv: what is measured against us has pins of its own.
+$(PEERS): bench/peers/requirements.lock
+	"$(PYTHON)" -m venv .bench-venv
+	.bench-venv/bin/pip install --quiet --disable-pip-version-check --require-hashes \
+		--only-binary :all: --requirement $<
+	touch $@
+
 lock: $(INSTALLED)
 	$(COMPILE) pyproject.toml --output-file requirements.lock
 	$(COMPILE) pyproject.toml --extra dev --output-file requirements-dev.lock
 	echo hatchling | $(COMPILE) - --output-file requirements-build.lock
+	$(COMPILE) bench/peers/requirements.in --output-file bench/peers/requirements.lock
 	$(BIN)/python -m local.artifacts
+	$(BIN)/python -m bench lock
 
 # Each is made once: a lost person_secret or code key cannot be made again. The directory keeps
 # others of this machine out; the files are readable because in the containers, whose users are
@@ -69,5 +83,5 @@ secrets:
 		echo "postgresql://realname:$$(cat postgres_password)@postgres:5432/realname" > database
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist
+	rm -rf .venv .bench-venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

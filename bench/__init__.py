@@ -1,0 +1,1 @@
+"""Measured beside others: the same work, on the same machine, in the same run."""
