@@ -26,6 +26,7 @@ from agents.ledger.log import (
     Fenced,
     Layout,
     Log,
+    LogUnavailable,
     Membership,
     OutOfLog,
     Place,
@@ -279,6 +280,13 @@ async def reader(log: Log) -> AsyncIterator[Reader]:
 @pytest.fixture
 async def ends(log: Log) -> AsyncIterator[EndOffsets]:
     ends = log.end_offsets()
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                await ends.log_starts([SCANS, OUTCOMES, STATE])
+                break
+            except LogUnavailable:  # topics just made: their leaders are still on their way
+                await asyncio.sleep(0.05)
     yield ends
     await ends.close()
 
