@@ -100,7 +100,7 @@ class Session:
             return
         home = self._home / f"own-{name}"
         home.mkdir(parents=True)
-        with _small_disk(home, drill.disk_mb):
+        with _small_disk(home / drill.disk, drill.disk_mb):
             server = Server(home, drill.nodes)
             try:
                 yield server
@@ -118,10 +118,11 @@ class Session:
 
 @contextmanager
 def _small_disk(home: Path, megabytes: int) -> Iterator[None]:
-    """A disk of this size under `home`; 0: the machine's. Raises Skipped."""
+    """A disk of this size at `home`; 0: the machine's. Raises Skipped."""
     if not megabytes:
         yield
         return
+    home.mkdir()
     made = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=0755", "tmpfs", str(home)],
         capture_output=True,

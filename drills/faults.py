@@ -45,8 +45,9 @@ class Drill:
     own: bool = False
     """It needs servers of its own, because it harms them."""
     nodes: int = 1
+    disk: Literal["", "broker", "database"] = ""
+    """This server has a small disk of its own, of `disk_mb`."""
     disk_mb: int = 0
-    """Its servers' disk is that small."""
     proxied: Literal["", "first", "all"] = ""
     """The workers that speak to the broker through the proxy."""
     first_env: Mapping[str, str] = field(default_factory=dict)
@@ -431,9 +432,9 @@ async def deaf(stage: Stage) -> None:
 # --- 8: disks -----------------------------------------------------------------------------------
 
 
-def _fill(stage: Stage) -> Path:
-    """Leave nothing of the servers' small disk; the file that takes it up."""
-    filler = stage.server.home / "filler"
+def _fill(disk: Path) -> Path:
+    """Leave nothing of a small disk; the file that takes it up."""
+    filler = disk / "filler"
     with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while file.write(bytes(1 << 20)) == 1 << 20:
             pass
@@ -442,13 +443,13 @@ def _fill(stage: Stage) -> Path:
     return filler
 
 
-@drill(own=True, disk_mb=700)
+@drill(own=True, disk="broker", disk_mb=700)
 async def disk_broker(stage: Stage) -> None:
     """The broker's disk is full, and freed again."""
     broker = stage.server.broker
     assert broker is not None
     stage.fault("the disk is full")
-    filler = _fill(stage)
+    filler = _fill(stage.server.home / "broker")
     deadline = time.monotonic() + 30
     while broker.pid is not None and time.monotonic() < deadline:  # noqa: ASYNC110
         await asyncio.sleep(0.1)
@@ -462,11 +463,11 @@ async def disk_broker(stage: Stage) -> None:
     await stage.resumed()
 
 
-@drill(own=True, disk_mb=300)
+@drill(own=True, disk="database", disk_mb=300)
 async def disk_database(stage: Stage) -> None:
     """The database's disk is full, and freed again."""
     stage.fault("the disk is full")
-    filler = _fill(stage)
+    filler = _fill(stage.server.home / "database")
     before = stage.seen()
     await stage.pause(5)
     if stage.seen() <= before + 100:
