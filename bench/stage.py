@@ -7,9 +7,11 @@ compared with what the pure rules say.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -23,7 +25,7 @@ from typing import Any, Final
 import orjson
 import psutil
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]
 
 from agents.ledger.kafka import KafkaLog
 from agents.ledger.progress import PROGRESS_KEY, Position
@@ -98,14 +100,14 @@ async def load(brokers: str, prefix: str, shape: Shape, sample: int = 1) -> Load
         home = partition_for(key, shape.partitions)
         _produce(producer, prefix + SEEDS, stream.seed_json(seed), key, home)
     producer.flush()
-    time.sleep(0.005)
+    await asyncio.sleep(0.005)
     oracle = Oracle(work, sample)
     offsets: dict[tuple[str, int], int] = {}
     loaded_round = 0
     for message in work.messages():
         if message.round != loaded_round:
             producer.flush()
-            time.sleep(0.003)
+            await asyncio.sleep(0.003)
             loaded_round = message.round
         place = (message.topic, message.partition)
         offset = offsets.get(place, 0)
@@ -192,6 +194,8 @@ class Run:
     outputs: str
     home: Path
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    ports: list[int] = field(default_factory=list)
+    """Of each process: where a worker of ours has its metrics."""
 
     @property
     def catalog(self) -> Catalog:
@@ -199,7 +203,8 @@ class Run:
 
     def environment(self) -> dict[str, str]:
         """What the engines written in Python are told."""
-        port = str(20_000 + os.getpid() % 5_000 + len(self.processes))
+        port = str(free_port())
+        self.ports.append(int(port))
         return {
             **{name: value for name, value in os.environ.items() if "REALNAME" not in name},
             "REALNAME_BROKERS": self.brokers,
@@ -240,6 +245,11 @@ class Run:
         return "\n".join(
             path.read_text("utf-8", "replace")[-2_000:] for path in sorted(self.home.glob("*.log"))
         )
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
 
 
 def python(module: str) -> list[str]:
@@ -290,7 +300,7 @@ class Sampler:
         self._admin = AdminClient({"bootstrap.servers": run.brokers})
         topic = run.outputs + "outcomes"
         self._places = {
-            TopicPartition(topic, partition): OffsetSpec.latest()
+            TopicPartition(topic, partition): OffsetSpec.latest()  # type: ignore[no-untyped-call]
             for partition in range(run.loaded.partitions)
         }
         self.samples = Samples()

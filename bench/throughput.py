@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import statistics
-import time
 import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.engines import Engine
-from bench.stage import Failed, Loaded, Run, Sampler, drop_topics, read_back, read_times
+from bench.stage import Loaded, Run, Sampler, drop_topics, read_back, read_times
 
 
 @dataclass(frozen=True)
@@ -92,6 +91,3 @@ def summary(runs: list[Measured]) -> dict[str, Any]:
             "max": max(values),
         }
     return out
-
-
-__all__ = ["Failed", "Measured", "measure", "summary", "time"]

@@ -270,7 +270,7 @@ class _Stream:
             return self._send(
                 one, SCANS, "scan.checkin", f"/persons/{one.seed.person}", at_ms, data
             )
-        data = {"site": site, "code": _code(one, at_ms), "scanner": _gate(site),
+        data = {"site": site, "code": _code(one, at_ms), "scanner": gate_of(site),
                 "direction": direction}  # fmt: skip
         return self._send(one, SCANS, "scan.attendance", f"/devices/gate-{site}", at_ms, data)
 
@@ -283,7 +283,7 @@ class _Stream:
                 return None
         site = one.seed.site
         if topic == SCANS:
-            data = {"site": site, "code": _code(one, at_ms), "scanner": _boss(site)}
+            data = {"site": site, "code": _code(one, at_ms), "scanner": boss_of(site)}
             message = self._send(one, SCANS, "scan.entry", f"/devices/gate-{site}", at_ms, data)
             one.waiting = self._id()
             return message
@@ -319,7 +319,12 @@ class _Stream:
             return None
         site = one.seed.site
         device = f"/devices/gate-{site}"
-        data = {"site": site, "code": _code(one, at_ms), "scanner": _gate(site), "direction": "in"}
+        data = {
+            "site": site,
+            "code": _code(one, at_ms),
+            "scanner": gate_of(site),
+            "direction": "in",
+        }
         if kind == 0:
             data["code"] = _code(one, at_ms - 10 * MINUTE_MS)
         elif kind == 1:
@@ -331,7 +336,7 @@ class _Stream:
                 one, at_ms, "site-00000" if site != "site-00000" else "site-00001"
             )
         elif kind == 4:
-            data = {"site": site, "code": data["code"], "scanner": _boss(site)}
+            data = {"site": site, "code": data["code"], "scanner": boss_of(site)}
             return self._send(one, SCANS, "scan.entry", device, at_ms, data)
         return self._send(one, SCANS, "scan.attendance", device, at_ms, data)
 
@@ -343,8 +348,8 @@ class _Stream:
             return None
         me, firm, site = f"/persons/{one.seed.person}", one.seed.employer, one.seed.site
         own = {"employer": firm}
-        kind, source, data = {
-            "identity-uploads": ("identity.upload", me, _PAPERS),
+        made: dict[str, tuple[str, str, dict[str, Any]]] = {
+            "identity-uploads": ("identity.upload", me, PAPERS),
             "identity-verifications": (
                 "identity.verify", "/centre", {"batch": "b", "result": "verified"},
             ),
@@ -359,7 +364,8 @@ class _Stream:
             "authorizations": ("operator.authorize", _staff(site), {"site": site}),
             "entry-requests": ("entry.process", _staff(site), {"site": site, "entry": "none"}),
             "exit-requests": ("exit.confirm", _staff(site), {"site": site}),
-        }[topic]  # fmt: skip
+        }  # fmt: skip
+        kind, source, data = made[topic]
         return self._send(one, topic, kind, source, at_ms, data)
 
     def _again(self) -> Message | None:
@@ -407,16 +413,16 @@ def _id(text: str) -> str:
 
 
 @cache
-def _gate(site: str) -> str:
+def gate_of(site: str) -> str:
     return _id(f"gate {site}")
 
 
 @cache
-def _boss(site: str) -> str:
+def boss_of(site: str) -> str:
     return _id(f"boss {site} 0")
 
 
-_PAPERS: Final = {
+PAPERS: Final = {
     "name_tag": "0" * 32,
     "sealed": "c2VhbGVk",
     "front_sha256": "0" * 64,
@@ -428,7 +434,7 @@ _PAPERS: Final = {
 
 
 def _staff(site: str) -> str:
-    return f"/sites/{site}/staff/{_boss(site)}"
+    return f"/sites/{site}/staff/{boss_of(site)}"
 
 
 @cache

@@ -44,7 +44,7 @@ def main() -> None:
         for i, message in enumerate(found):
             if message.error() is not None:
                 raise RuntimeError(message.error())
-            partition, key = message.partition(), message.key()
+            partition, key = message.partition() or 0, message.key() or b""
             producer.produce(OUTPUTS + "outcomes", OUTCOME, key, partition)
             if i % 5:
                 producer.produce(OUTPUTS + "attendance-records", EVENT, key, partition)

@@ -45,8 +45,8 @@ def read_references() -> World:
             if message.error() is not None:
                 open_topics -= 1
                 continue
-            topic, key = message.topic()[len(INPUTS) :], message.key()
-            views[topic][key.decode()] = parse_reference(topic, key, message.value())
+            topic, key = (message.topic() or "")[len(INPUTS) :], message.key() or b""
+            views[topic][key.decode()] = parse_reference(topic, key, message.value() or b"")
     consumer.close()
     return World(views["employers"], views["sites"], views["staff"], CODE_KEYS)
 

@@ -12,5 +12,5 @@ def _catalog(prefix: str, *, partitions: int | None = None) -> Catalog:
 
 
 if __name__ == "__main__":
-    worker.load_catalog = _catalog  # type: ignore[assignment]
+    worker.load_catalog = _catalog  # type: ignore[assignment, attr-defined]
     worker.main()

@@ -12,7 +12,7 @@ from bench.peers.job import BROKERS, INPUTS, OUTPUTS, SEEDS, Job, read_reference
 from bench.work import TOPICS
 
 
-class _Value(Serializer):
+class _Value(Serializer):  # type: ignore[misc]
     """Of a row (topic, value), the value."""
 
     def __call__(self, value: tuple[str, bytes], ctx: SerializationContext) -> bytes:

@@ -1,0 +1,194 @@
+"""`python -m bench run|compare|baseline|lock`: measure, and say what moved."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import tempfile
+import uuid
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+
+from bench import latency, projection, report, scale
+from bench.engines import (
+    ENGINES,
+    PEERS_PYTHON,
+    STREAMS_COORDINATES,
+    STREAMS_LOCK,
+    Engine,
+)
+from bench.stage import ROOT, Failed, drop_topics, load
+from bench.throughput import Measured, measure, summary
+from bench.work import Shape
+from local import artifacts
+from local.broker import Broker
+from local.database import Database
+
+PARTS: Final = ("throughput", "latency", "restore", "scale", "projector")
+HEAP_MB: Final = 1_024
+RESULTS: Final = ROOT / "bench-results.json"
+
+
+class Bench:
+    def __init__(self, console: Console, home: Path, full: bool) -> None:
+        self.console = console
+        self.home = home
+        self.full = full
+        self.broker = Broker(home, heap_mb=HEAP_MB)
+
+    @property
+    def _pid(self) -> int:
+        assert self.broker.pid is not None
+        return self.broker.pid
+
+    async def throughput(self, names: list[str]) -> dict[str, Any]:
+        """{size: {engine: summary}}"""
+        warm = 100_000 if self.full else 30_000
+        sizes = [(300_000, 3), (2_000_000, 1)] if self.full else [(60_000, 1)]
+        out: dict[str, Any] = {}
+        for size, repeats in sizes:
+            engines = [e for e in ENGINES if not names or e.name in names]
+            if size > 1_000_000:
+                engines = [e for e in engines if e.slow == 1]
+            runs: dict[str, list[Measured]] = {engine.name: [] for engine in engines}
+            for slow in sorted({engine.slow for engine in engines}, reverse=True):
+                same = [engine for engine in engines if engine.slow == slow]
+                await self._size(int(size * slow), int(warm * slow), repeats, same, runs)
+            out[str(size)] = {name: summary(found) for name, found in runs.items() if found}
+            report.print_throughput(self.console, f"{size:,}", out[str(size)])
+        return out
+
+    async def _size(
+        self,
+        size: int,
+        warm: int,
+        repeats: int,
+        engines: list[Engine],
+        runs: dict[str, list[Measured]],
+    ) -> None:
+        self.console.print(f"loading {size + warm:,} inputs")
+        prefix = f"w{uuid.uuid4().hex[:8]}."
+        sample = max(1, size // 100_000)
+        loaded = await load(self.broker.bootstrap, prefix, Shape(size + warm), sample)
+        for repeat in range(repeats):
+            # Rotated: nobody is always the first or the last.
+            for engine in engines[repeat:] + engines[:repeat]:
+                try:
+                    one = await measure(
+                        self.broker.bootstrap, self._pid, engine, loaded, warm, self.home / "runs"
+                    )
+                except Failed as error:
+                    self.console.print(f"{engine.name}: failed: {error}")
+                    continue
+                runs[engine.name].append(one)
+                wrong = f", {one.different} wrong: {one.example}" if one.different else ""
+                self.console.print(
+                    f"{engine.name}: {one.per_s:,.0f}/s, {one.cpu_us:.1f} µs"
+                    f" (load {one.load_average:.1f}){wrong}"
+                )
+        drop_topics(self.broker.bootstrap, prefix)
+
+    async def latency(self, names: list[str]) -> list[dict[str, Any]]:
+        rates = [100, 500, 2_000, 10_000] if self.full else [500]
+        seconds = 20 if self.full else 8
+        others = latency.other_topics()
+        known = {engine.name: engine for engine in (*ENGINES, latency.STREAMS_MIN)}
+        out = []
+        for name in ("realname", "streams-memory", latency.STREAMS_MIN.name):
+            if names and name not in names:
+                continue
+            theirs = others if name == "realname" else ("entry-requests", "exit-requests")
+            try:
+                found = await latency.measure(
+                    self.broker.bootstrap, self._pid, known[name], rates, self.home / "runs",
+                    seconds, others=theirs,
+                )  # fmt: skip
+            except Failed as error:
+                self.console.print(f"{name}: failed: {error}")
+                continue
+            out += [asdict(one) for one in found]
+        report.print_latency(self.console, out)
+        return out
+
+
+async def _run(arguments: argparse.Namespace, console: Console, home: Path) -> None:
+    began = report.cpu_ticks()
+    parts = arguments.only.split(",") if arguments.only else list(PARTS)
+    names = arguments.engines.split(",") if arguments.engines else []
+    file: Path = arguments.results
+    results: dict[str, Any] = report.read(file) if file.exists() else {}
+    bench = Bench(console, home, arguments.full)
+    database = Database(home)
+    bench.broker.start()
+    try:
+        for part in parts:
+            if part == "throughput":
+                found: Any = await bench.throughput(names)
+            elif part == "latency":
+                found = await bench.latency(names)
+            elif part == "restore":
+                found = await scale.restore(
+                    bench.broker.bootstrap, bench._pid, home, arguments.full
+                )
+            elif part == "scale":
+                if not arguments.full:
+                    continue
+                found = await scale.scale(bench.broker.bootstrap, bench._pid, home, console)
+            else:
+                found = await projection.measure(
+                    bench.broker.bootstrap, bench._pid, database, home, arguments.full
+                )
+            console.print_json(json.dumps(found)) if part in PARTS[2:] else None
+            results[part] = found
+            results.setdefault("conditions", {})[part] = report.conditions(began) | {
+                "full": arguments.full
+            }
+            results["ratios"] = report.ratios(results)
+            file.write_text(json.dumps(results, indent=1), "utf-8")
+    finally:
+        bench.broker.kill()
+        database.kill()
+    if PEERS_PYTHON.exists():
+        subprocess.run(
+            [str(PEERS_PYTHON), str(ROOT / "bench" / "plots.py"), str(file), str(ROOT / "docs")],
+            check=True,
+        )
+    for part, one in results["conditions"].items():
+        console.print(
+            f"{part}: {one['cpu']}, {one['cores']} cores, load {one['load_average'][0]:.1f}, "
+            f"steal {one['steal']:.1%}, {one['at']}",
+            highlight=False,
+        )
+    report.print_ratios(console, results["ratios"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("do", choices=("run", "compare", "baseline", "lock"))
+    parser.add_argument("--full", action="store_true", help="all sizes and repeats")
+    parser.add_argument("--only", help=f"parts with commas: {','.join(PARTS)}")
+    parser.add_argument("--engines", help="only these, with commas")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    console = Console(width=max(120, int(os.environ.get("COLUMNS", "0"))))
+    if arguments.do == "lock":
+        artifacts.write_lock(STREAMS_LOCK, STREAMS_COORDINATES)
+    elif arguments.do == "compare":
+        baseline = report.read(report.BASELINE)
+        report.compare(console, report.read(arguments.results)["ratios"], baseline)
+    elif arguments.do == "baseline":
+        now = report.read(arguments.results)["ratios"]
+        report.BASELINE.write_text(json.dumps(now, indent=1, sort_keys=True) + "\n", "utf-8")
+    else:
+        with tempfile.TemporaryDirectory(prefix="realname-bench-") as home:
+            asyncio.run(_run(arguments, console, Path(home)))
+
+
+if __name__ == "__main__":
+    main()
