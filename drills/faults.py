@@ -141,20 +141,21 @@ async def kill(stage: Stage) -> None:
         await stage.resumed()
         await stage.worker()
         await stage.worker()
-        await stage.pause(1, 3)
+        await stage.settled()
 
 
 @drill(short=True)
 async def leave(stage: Stage) -> None:
     """SIGTERM to a worker, and another comes; three times over."""
     longest = 0.0
+    await stage.settled()
     for _ in range(3):
         leaver = stage.random.choice(stage.alive)
         stage.fault(f"SIGTERM {leaver.name}")
         longest = max(longest, await leaver.stop())
         await stage.resumed()
         await stage.worker()
-        await stage.pause(2, 3)
+        await stage.settled()
     stage.notes["stop_s"] = longest
 
 

@@ -9,12 +9,13 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from random import Random
+from random import Random, SystemRandom
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -35,8 +36,7 @@ START_S_MAX: Final = 60
 """Until workers decide, servers serve and probes are answered; past it the run has failed."""
 
 METRICS_PORTS: Final = range(10_000, 20_000)
-"""Where nothing else that is embedded listens. A port that is taken all the same ends its process,
-and the run is void."""
+"""Where nothing else that is embedded listens."""
 
 RESUME_S_MAX: Final = 60
 """Until something is decided again after a fault."""
@@ -260,7 +260,7 @@ class Stage:
     async def _start(
         self, name: str, module: str, env: Mapping[str, str], arguments: tuple[str, ...] = ()
     ) -> Process:
-        port = self.random.choice(METRICS_PORTS)
+        port = _free_port()
         log = self.home / "logs" / f"{name}.log"
         with log.open("ab") as out:
             process = await asyncio.create_subprocess_exec(
@@ -318,6 +318,18 @@ class Stage:
                 raise Broken(f"after {seconds} s nobody decides {sorted(wanted - decided)}")
             await asyncio.sleep(0.1)
 
+    async def settled(self, seconds: float = START_S_MAX) -> None:
+        """Wait until every partition is decided on by exactly one worker, and none has nothing."""
+        deadline = time.monotonic() + seconds
+        while True:
+            held = [stage_of(await one.page("/health"), "deciding") for one in self.alive]
+            numbers = [number for numbers in held for number in numbers]
+            if all(held) and sorted(numbers) == list(range(self.partitions)):
+                return
+            if time.monotonic() > deadline:
+                raise Broken(f"after {seconds} s the workers decide {[*map(sorted, held)]}")
+            await asyncio.sleep(0.1)
+
     # --- the course of a run ---------------------------------------------------------------------
 
     def fault(self, words: str) -> None:
@@ -372,6 +384,14 @@ class Stage:
             yield
         finally:
             process.signal(signal.SIGCONT)
+
+
+def _free_port() -> int:
+    """Not by the run's seed: runs of one seed may go on side by side."""
+    while True:
+        port = SystemRandom().choice(METRICS_PORTS)
+        with contextlib.suppress(OSError), socket.create_server((ports.LOOPBACK, port)):
+            return port
 
 
 def stage_of(health: str | None, stage: str) -> set[int]:
