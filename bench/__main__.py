@@ -1,4 +1,4 @@
-"""`python -m bench run|compare|baseline|lock`: measure, and say what moved."""
+"""`python -m bench run|compare|baseline|lock|profile`: measure, and say what moved."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from bench import latency, projection, report, scale
+from bench import latency, profile, projection, report, scale
 from bench.engines import (
     ENGINES,
     PEERS_PYTHON,
@@ -170,7 +170,7 @@ async def _run(arguments: argparse.Namespace, console: Console, home: Path) -> N
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("do", choices=("run", "compare", "baseline", "lock"))
+    parser.add_argument("do", choices=("run", "compare", "baseline", "lock", "profile"))
     parser.add_argument("--full", action="store_true", help="all sizes and repeats")
     parser.add_argument("--only", help=f"parts with commas: {','.join(PARTS)}")
     parser.add_argument("--engines", help="only these, with commas")
@@ -182,6 +182,9 @@ def main() -> None:
     elif arguments.do == "compare":
         baseline = report.read(report.BASELINE)
         report.compare(console, report.read(arguments.results)["ratios"], baseline)
+    elif arguments.do == "profile":
+        for stage, cost_us in profile.costs():
+            console.print(f"{cost_us:6.2f} µs  {stage}", highlight=False)
     elif arguments.do == "baseline":
         now = report.read(arguments.results)["ratios"]
         report.BASELINE.write_text(json.dumps(now, indent=1, sort_keys=True) + "\n", "utf-8")

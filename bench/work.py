@@ -39,7 +39,6 @@ ENTRIES_AND_EXITS: Final = 0.10
 REJECTIONS: Final = 0.12
 """The rest are duplicates."""
 
-ROUND: Final = 8_000
 SEED_VERSION: Final = 9
 """Upload, verification, offer, acceptance, start, registration, request, approval, entry or not."""
 
@@ -73,6 +72,11 @@ class Shape:
     @property
     def people(self) -> int:
         return self.persons or max(200, self.inputs // 20)
+
+    @property
+    def round(self) -> int:
+        """Inputs loaded at once: few enough that most persons are free for any topic."""
+        return max(200, self.people // 2)
 
 
 class Message(NamedTuple):
@@ -221,7 +225,7 @@ class _Stream:
         began_ms = self._work.now_ms - shape.span_ms
         moving = ENTRIES_AND_EXITS if shape.moving else 0.0
         for number in range(shape.inputs):
-            if number % ROUND == 0:
+            if number % shape.round == 0:
                 self._round += 1
                 self._recent = self._recent[-2_000:]
             at_ms = began_ms + int(number * step_ms)

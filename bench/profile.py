@@ -1,0 +1,159 @@
+"""Where our CPU goes: the stages of a turn one by one, without a broker (`python -m bench profile`).
+
+CPU time, not time: it says the same on a busy machine, or nearly so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import orjson
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+
+from agents.deciding import Decider
+from agents.ledger.batches import KafkaBatch
+from agents.ledger.record import Record
+from agents.ledger.turn import Turn
+from agents.references import References
+from bench.work import CODE_KEYS, SCANS, Message, Shape, Work, references, state_of
+from deployment.catalog import load_catalog
+from rules.decide import decide
+from rules.person import decode, encode
+from schemas.commands import COMMANDS
+from schemas.envelope import Envelope
+from schemas.forms import time_ms
+from schemas.reading import Command, read_command
+from schemas.references import parse_reference
+
+INPUTS: Final = 40_000
+TURN: Final = 500
+
+
+def batch_of(entries: list[tuple[bytes | None, bytes | None, Any]], now_ms: int) -> bytes:
+    """A record batch as a producer builds it."""
+    builder = DefaultRecordBatchBuilder(
+        magic=2, compression_type=0, is_transactional=1, producer_id=1, producer_epoch=0,
+        base_sequence=0, batch_size=64 << 20,
+    )  # fmt: skip
+    for number, (key, value, headers) in enumerate(entries):
+        builder.append(number, now_ms, key, value, headers)
+    return bytes(builder.build())
+
+
+def costs() -> list[tuple[str, float]]:
+    """(stage, microseconds of CPU an input), in the order of the way."""
+    # Everything is kept here until the end; a worker keeps nothing and collects little.
+    gc.disable()
+    now_ms = int(time.time() * 1000)
+    work = Work(Shape(INPUTS, partitions=1), now_ms)
+    messages = list(work.messages())
+    catalog = load_catalog(partitions=1)
+    wire = {name: topic.wire for name, topic in catalog.topics.items()}
+    decider = Decider(wire, 1, CODE_KEYS)
+    views = References(("employers", "sites", "staff"), parse_reference)
+    for topic, key, value in references(work):
+        views.fold(topic, [Record(topic, 0, 0, now_ms, key, value)], 1)
+    found: list[tuple[str, float]] = []
+
+    def timed(name: str, do: Callable[[], Any]) -> Any:
+        began = time.process_time()
+        result = do()
+        found.append((name, (time.process_time() - began) / INPUTS * 1e6))
+        return result
+
+    turns = [messages[at : at + TURN] for at in range(0, INPUTS, TURN)]
+    raw = [batch_of([(m.key, m.value, []) for m in turn], now_ms) for turn in turns]
+    timed("fetched batches: checksum", lambda: [KafkaBatch(SCANS, 0, one).check() for one in raw])
+    timed(
+        "fetched batches: records",
+        lambda: [list(KafkaBatch(SCANS, 0, one).pieces(0)) for one in raw],
+    )
+    documents = timed("read: JSON", lambda: [orjson.loads(m.value) for m in messages])
+    envelopes = timed(
+        "read: envelope (pydantic)", lambda: [Envelope.model_validate(one) for one in documents]
+    )
+    timed(
+        "read: data (pydantic)",
+        lambda: [COMMANDS[one.type][1].model_validate(one.data) for one in envelopes],
+    )
+    timed("read: time", lambda: [time_ms(one.time) for one in envelopes])
+    commands = timed("read: all of it", lambda: [_read(one) for one in messages])
+    states = {seed.person.encode(): state_of(seed) for seed in work.seeds}
+    encoded = {key: encode(person) for key, person in states.items()}
+    timed("state: decode, each person once", lambda: [decode(one) for one in encoded.values()])
+    world = work.world()
+
+    def decisions() -> list[Any]:
+        people = dict(states)
+        made = []
+        for message, command in zip(messages, commands, strict=True):
+            decision = decide(people[message.key], command, now_ms, world)
+            people[message.key] = decision.person
+            made.append(decision)
+        return made
+
+    decided = timed("decide", decisions)
+    records = [
+        Record(one.topic, 0, number, now_ms, one.key, one.value)
+        for number, one in enumerate(messages)
+    ]
+    witness = (("witness", b"t=123;employers=12;sites=4;staff=33;rules=1"),)
+    timed(
+        "answer: outcome and events",
+        lambda: [
+            decider._answer(record, command, decision, witness)
+            for record, command, decision in zip(records, commands, decided, strict=True)
+        ],
+    )
+    timed("state: encode, once a person and turn", lambda: _encode_turns(turns, decided))
+
+    loop = asyncio.new_event_loop()
+    verdicts: list[Any] = []
+
+    def whole() -> None:
+        stored, cached = dict(encoded), dict[bytes, object]()
+        for number in range(0, INPUTS, TURN):
+            turn = Turn(
+                1, 0, records[number : number + TURN], stored, cached, views, "1",
+                loop.create_future(),
+            )  # fmt: skip
+            verdict = decider.decide(turn)
+            for key, (person, raw_state) in verdict.states.items():
+                stored[key], cached[key] = raw_state, person
+            verdicts.append(verdict)
+
+    timed("DECIDER, all of it", whole)
+    loop.close()
+    timed(
+        "write: batches of outputs and states",
+        lambda: [_batches(verdict, now_ms) for verdict in verdicts],
+    )
+    return found
+
+
+def _read(message: Message) -> Command:
+    command = read_command(message.topic, 0, 1, message.key, message.value)
+    assert isinstance(command, Command)
+    return command
+
+
+def _encode_turns(turns: list[list[Message]], decided: list[Any]) -> None:
+    for number, turn in enumerate(turns):
+        last = {}
+        for place, message in enumerate(turn, number * TURN):
+            last[message.key] = decided[place].person
+        for person in last.values():
+            encode(person)
+
+
+def _batches(verdict: Any, now_ms: int) -> None:
+    groups: dict[str, list[Any]] = {}
+    for output in verdict.outputs:
+        groups.setdefault(output.topic, []).append((output.key, output.value, list(output.headers)))
+    groups["state"] = [(key, state[1], []) for key, state in verdict.states.items()]
+    for entries in groups.values():
+        batch_of(entries, now_ms)
