@@ -112,7 +112,7 @@ async def kill_sent(stage: Stage) -> None:
     await _kill_at(stage, "sent")
 
 
-@drill(short=True)
+@drill()
 async def kill_ending(stage: Stage) -> None:
     """SIGKILL while the end of the transaction is under way."""
     await _kill_at(stage, "ending")
@@ -124,7 +124,7 @@ async def kill_committed(stage: Stage) -> None:
     await _kill_at(stage, "committed")
 
 
-@drill(short=True)
+@drill()
 async def kill_staff(stage: Stage) -> None:
     """SIGKILL right after staff records were committed."""
     await _kill_at(stage, "staff")
@@ -144,7 +144,7 @@ async def kill(stage: Stage) -> None:
         await stage.settled()
 
 
-@drill(short=True)
+@drill()
 async def leave(stage: Stage) -> None:
     """SIGTERM to a worker, and another comes; three times over."""
     longest = 0.0
@@ -195,7 +195,7 @@ async def _taken_over(partitions: set[int], workers: list[Process], seconds: flo
         await asyncio.sleep(0.1)
 
 
-@drill(short=True)
+@drill()
 async def storm(stage: Stage) -> None:
     """Workers join and leave, or die, every 0.2 to 5 s."""
     stage.fault("workers come and go")
@@ -297,10 +297,7 @@ async def garbage(stage: Stage) -> None:
     await stage.resumed()
 
 
-@drill(
-    load={"codecs": ["gzip", "snappy", "lz4", "zstd", None], "rate": 150},
-    short=True,
-)
+@drill(load={"codecs": ["gzip", "snappy", "lz4", "zstd", None], "rate": 150})
 async def codecs(stage: Stage) -> None:
     """Every compression, and records that unpack to 30 MB, with a kill among them."""
     before = max([one.peak_mb for one in stage.alive])
@@ -483,7 +480,7 @@ async def disk_database(stage: Stage) -> None:
 # --- 10: clocks ---------------------------------------------------------------------------------
 
 
-@drill(short=True)
+@drill()
 async def clock(stage: Stage) -> None:
     """Workers whose clocks are an hour off, or jump; the brokers' alone counts."""
     old = list(stage.alive)
@@ -583,7 +580,7 @@ async def foreign_transaction(stage: Stage) -> None:
     await stage.resumed()
 
 
-@drill(short=True)
+@drill()
 async def raises(stage: Stage) -> None:
     """The deciding agent raises, three times in a row: a rebuild, and nothing else."""
     old = list(stage.alive)
