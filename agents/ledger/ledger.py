@@ -475,7 +475,10 @@ class Owner:
         membership = self._ledger.membership
         if membership.generation == self._generation:
             membership.rejoin()
-        while membership.generation == self._generation:
+        await self._next_assignment()
+
+    async def _next_assignment(self) -> None:
+        while self._ledger.membership.generation == self._generation:
             self._assigned.clear()
             await self._assigned.wait()
 
@@ -485,12 +488,13 @@ class Owner:
         self._log.warning("partition is dropped and will be rebuilt", cause=cause, why=why)
 
     async def _halt(self, why: str) -> None:
-        """Stay stopped until the partition goes elsewhere."""
+        """Stay stopped until the partition goes elsewhere, or is assigned anew: a worker that was
+        held up may have stopped over what others did meanwhile."""
         self.why = why
         self._enter("stopped")
         self._log.error("partition stopped: it needs a person", why=why)
         await self._let_go()
-        await self._idle(asyncio.Event().wait())
+        await self._idle(self._next_assignment())
 
     def _enter(self, stage: str) -> None:
         self.stage = stage
@@ -621,13 +625,19 @@ class Owner:
         self._turn, self._offsets = position.turn, offsets
 
     async def _read(self, place: Place, start: int, end: int) -> AsyncGenerator[list[Record], None]:
-        """All committed records from `start` to `end`, in pieces."""
+        """All committed records from `start` to `end`, in pieces.
+
+        None from `end` on: with a producer that was fenced meanwhile, those are of another owner.
+        """
         wake = asyncio.Event()
         feed = self._ledger.restore_reader.open(place, start, wake.set)
         try:
             while True:
                 for piece in feed.take_all():
-                    yield piece
+                    if piece[-1].offset >= end:
+                        piece = [record for record in piece if record.offset < end]
+                    if piece:
+                        yield piece
                     await self._idle(asyncio.sleep(0))
                 if feed.reached >= end:
                     return
@@ -672,8 +682,10 @@ class Owner:
                 )
                 if records:
                     metrics.LEDGER_BARRIER_SECONDS.observe(loop.time() - began)
-                    await self._take_turn(records, began)
+                    changed_staff = await self._take_turn(records, began)
                     began = loop.time()
+                    if changed_staff:
+                        break  # the next turn must see that: only a new barrier waits for it
                 elif merged is Merged.BLOCKED:
                     await self._idle(self._patiently(wake.wait, "command topics", ends_of))
 
@@ -701,7 +713,8 @@ class Owner:
             if self.held:
                 self.held, self.why = False, None
 
-    async def _take_turn(self, records: list[Record], began: float) -> None:
+    async def _take_turn(self, records: list[Record], began: float) -> bool:
+        """Have the records decided, and commit that. Whether it wrote to the staff topic."""
         ledger, loop = self._ledger, asyncio.get_running_loop()
         turn = Turn(
             number=self._turn + 1,
@@ -741,6 +754,7 @@ class Owner:
                 metrics.LEDGER_DEAD_LETTERS.labels(code).inc(count)
             else:
                 metrics.LEDGER_OUTCOMES.labels(status, code).inc(count)
+        return bool(verdict.staff)
 
     async def _answer(self, turn: Turn) -> Verdict:
         try:
