@@ -163,6 +163,11 @@ BUGS = (
         (Change(deciding._StaffOverlay, "get", "if person in self.changed:", "if False:"),),
     ),
     Bug(
+        "a turn does not wait for the staff records of the turn before it",
+        100,
+        (Change(ledger.Owner, "_decide_on", "if changed_staff:", "if False:"),),
+    ),
+    Bug(
         "memory is kept after a fence",
         200,
         (
