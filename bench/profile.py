@@ -1,4 +1,4 @@
-"""Where our CPU goes: the stages of a turn, without a broker (`python -m bench profile`).
+"""Where our CPU goes: a turn stage by stage, without a broker (`python -m bench profile`).
 
 CPU time, not time: it says the same on a busy machine, or nearly so.
 """
