@@ -65,7 +65,7 @@ class Proxy:
         self._ways: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, LOOPBACK, self._port)
+        self._server = await asyncio.start_server(self._accept, LOOPBACK, self._port)
 
     async def stop(self) -> None:
         if self._server is not None:
@@ -74,11 +74,12 @@ class Proxy:
             way.cancel()
         await asyncio.gather(*self._ways, return_exceptions=True)
 
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        way = asyncio.create_task(self._serve(reader, writer))
+        self._ways.add(way)
+        way.add_done_callback(self._ways.discard)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._ways.add(task)
-        task.add_done_callback(self._ways.discard)
         try:
             there, to = await asyncio.open_connection(LOOPBACK, self._target)
         except OSError:
