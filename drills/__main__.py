@@ -267,7 +267,6 @@ def command(
         return
     seed = secrets.randbelow(100_000) if seed is None else seed
     home = Path(tempfile.mkdtemp(prefix="realname-drills-"))
-    home.chmod(0o755)
     session = Session(home, keep)
     try:
         if planted:

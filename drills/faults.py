@@ -237,13 +237,13 @@ async def bounce(stage: Stage) -> None:
     """SIGKILL of the only broker and a new start, five times."""
     broker = stage.server.broker
     assert broker is not None
-    for _ in range(5):
+    for number in range(5):
         stage.fault("SIGKILL the broker")
         await asyncio.to_thread(broker.kill)
         await stage.pause(0, 1)
         await asyncio.to_thread(broker.start)
         stage.mended("the broker is back")
-        if stage.random.random() < 0.5:
+        if number % 2:
             await stage.resumed()
         await stage.pause(0, 3)
     await stage.resumed()
