@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import tempfile
-import uuid
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +22,7 @@ from bench.engines import (
     STREAMS_LOCK,
     Engine,
 )
-from bench.stage import ROOT, Failed, drop_topics, load
+from bench.stage import ROOT, Failed, prepare
 from bench.throughput import Measured, measure, summary
 from bench.work import Shape
 from local import artifacts
@@ -47,12 +46,14 @@ class Bench:
         assert self.broker.pid is not None
         return self.broker.pid
 
-    async def throughput(self, names: list[str]) -> dict[str, Any]:
-        """{size: {engine: summary}}"""
+    async def throughput(
+        self, names: list[str], sizes: list[int], before: dict[str, Any]
+    ) -> dict[str, Any]:
+        """{size: {engine: summary}}; adds to what was measured before."""
         warm = 100_000 if self.full else 30_000
-        sizes = [(300_000, 3), (2_000_000, 1)] if self.full else [(60_000, 1)]
-        out: dict[str, Any] = {}
-        for size, repeats in sizes:
+        out = {size: dict(engines) for size, engines in before.items()}
+        for size in sizes or ([300_000, 2_000_000] if self.full else [60_000]):
+            repeats = 3 if self.full and size < 1_000_000 else 1
             engines = [e for e in ENGINES if not names or e.name in names]
             if size > 1_000_000:
                 engines = [e for e in engines if e.slow == 1]
@@ -60,7 +61,8 @@ class Bench:
             for slow in sorted({engine.slow for engine in engines}, reverse=True):
                 same = [engine for engine in engines if engine.slow == slow]
                 await self._size(int(size * slow), int(warm * slow), repeats, same, runs)
-            out[str(size)] = {name: summary(found) for name, found in runs.items() if found}
+            measured = {name: summary(found) for name, found in runs.items() if found}
+            out[str(size)] = out.get(str(size), {}) | measured
             report.print_throughput(self.console, f"{size:,}", out[str(size)])
         return out
 
@@ -72,16 +74,14 @@ class Bench:
         engines: list[Engine],
         runs: dict[str, list[Measured]],
     ) -> None:
-        self.console.print(f"loading {size + warm:,} inputs")
-        prefix = f"w{uuid.uuid4().hex[:8]}."
-        sample = max(1, size // 100_000)
-        loaded = await load(self.broker.bootstrap, prefix, Shape(size + warm), sample)
+        self.console.print(f"making {size + warm:,} inputs")
+        prepared = prepare(Shape(size + warm), max(1, size // 100_000))
         for repeat in range(repeats):
             # Rotated: nobody is always the first or the last.
             for engine in engines[repeat:] + engines[:repeat]:
                 try:
                     one = await measure(
-                        self.broker.bootstrap, self._pid, engine, loaded, warm, self.home / "runs"
+                        self.broker.bootstrap, self._pid, engine, prepared, warm, self.home / "runs"
                     )
                 except Failed as error:
                     self.console.print(f"{engine.name}: failed: {error}")
@@ -90,9 +90,8 @@ class Bench:
                 wrong = f", {one.different} wrong: {one.example}" if one.different else ""
                 self.console.print(
                     f"{engine.name}: {one.per_s:,.0f}/s, {one.cpu_us:.1f} µs"
-                    f" (load {one.load_average:.1f}){wrong}"
+                    f" (others: {one.others:.2f} cores){wrong}"
                 )
-        drop_topics(self.broker.bootstrap, prefix)
 
     async def latency(self, names: list[str]) -> list[dict[str, Any]]:
         rates = [100, 500, 2_000, 10_000] if self.full else [500]
@@ -121,6 +120,7 @@ async def _run(arguments: argparse.Namespace, console: Console, home: Path) -> N
     began = report.cpu_ticks()
     parts = arguments.only.split(",") if arguments.only else list(PARTS)
     names = arguments.engines.split(",") if arguments.engines else []
+    sizes = [int(size) for size in arguments.sizes.split(",")] if arguments.sizes else []
     file: Path = arguments.results
     results: dict[str, Any] = report.read(file) if file.exists() else {}
     bench = Bench(console, home, arguments.full)
@@ -129,7 +129,7 @@ async def _run(arguments: argparse.Namespace, console: Console, home: Path) -> N
     try:
         for part in parts:
             if part == "throughput":
-                found: Any = await bench.throughput(names)
+                found: Any = await bench.throughput(names, sizes, results.get(part, {}))
             elif part == "latency":
                 found = await bench.latency(names)
             elif part == "restore":
@@ -174,6 +174,7 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="all sizes and repeats")
     parser.add_argument("--only", help=f"parts with commas: {','.join(PARTS)}")
     parser.add_argument("--engines", help="only these, with commas")
+    parser.add_argument("--sizes", help="inputs of the throughput runs, with commas")
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     console = Console(width=max(120, int(os.environ.get("COLUMNS", "0"))))

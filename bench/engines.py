@@ -88,8 +88,14 @@ def compile_streams() -> tuple[str, Path]:
     return f"{classes}:{class_path}", classes
 
 
-def streams(store: str, threads: int = 1, commit_ms: int = 100) -> Callable[[Run], object]:
-    """Kafka Streams with a store (rocksdb or memory)."""
+def streams(
+    store: str, threads: int = 1, commit_ms: int = 100, idle_ms: int = 0
+) -> Callable[[Run], object]:
+    """Kafka Streams with a store (rocksdb or memory).
+
+    `idle_ms`: how long a task waits for a topic that has nothing, before it goes on with the
+    others. 0 is the default, and mixes up topics that are written to while they are read.
+    """
 
     async def begin(run: Run) -> None:
         class_path, _ = compile_streams()
@@ -99,7 +105,7 @@ def streams(store: str, threads: int = 1, commit_ms: int = 100) -> Callable[[Run
                 str(JAVA), "-Xmx2g", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
                 "-cp", class_path, "Scans", run.brokers, run.loaded.prefix, run.outputs, store,
                 str(threads), str(commit_ms), str(run.home / "state"), stream.CODE_KEY.hex(),
-                str(run.loaded.partitions),
+                str(run.loaded.partitions), str(idle_ms),
             ]
         )  # fmt: skip
 
@@ -140,6 +146,11 @@ ENGINES: Final = (
     Engine("streams-rocksdb", "Kafka Streams, EOS v2, RocksDB, 1 thread", streams("rocksdb")),
     Engine("streams-memory", "Kafka Streams, EOS v2, in memory, 1 thread", streams("memory")),
     Engine("streams-memory x2", "the same, 2 threads", streams("memory", 2)),
+    Engine(
+        "streams-memory waits",
+        "1 thread, and waits 100 ms for topics that have nothing, to keep their order",
+        streams("memory", idle_ms=100),
+    ),
     Engine(
         "quix",
         "Quix Streams, exactly once",

@@ -24,7 +24,9 @@ from bench.stage import (
     Run,
     cpu_seconds,
     drop_topics,
-    load,
+    open_topics,
+    pour,
+    prepare,
     python,
 )
 from bench.work import TOPICS, Shape, Work
@@ -173,7 +175,9 @@ class Live:
 async def up(brokers: str, broker_pid: int, engine: Engine, shape: Shape, home: Path) -> Live:
     """Start the engine on topics with an empty stream. `down` ends it."""
     prefix = f"l{uuid.uuid4().hex[:8]}."
-    loaded = await load(brokers, prefix, shape)
+    prepared = prepare(shape)
+    loaded = await open_topics(brokers, prefix, prepared)
+    pour(brokers, prefix, prepared.messages)
     run = Run(brokers, loaded, prefix + "out.", home / "latency")
     shutil.rmtree(run.home, ignore_errors=True)
     await engine.begin(run)  # type: ignore[misc]

@@ -116,7 +116,16 @@ def ratios(results: Mapping[str, Any]) -> dict[str, float]:
 
 def print_throughput(console: Console, size: str, engines: Mapping[str, Any]) -> None:
     table = Table(title=f"{size} inputs, 16 partitions; median [min, max]")
-    for heading in ("engine", "inputs/s", "x ours", "CPU µs/input", "broker µs", "MB", "answers"):
+    for heading in (
+        "engine",
+        "inputs/s",
+        "x ours",
+        "CPU µs/input",
+        "broker µs",
+        "MB",
+        "others",
+        "answers",
+    ):
         table.add_column(heading, justify="left" if heading in ("engine", "answers") else "right")
     ours = engines.get("realname", {}).get("per_s", {}).get("median", 0)
     for name, one in sorted(engines.items(), key=lambda item: -item[1]["per_s"]["median"]):
@@ -135,6 +144,7 @@ def print_throughput(console: Console, size: str, engines: Mapping[str, Any]) ->
             f"{cpu['median']:.1f} [{cpu['min']:.1f}, {cpu['max']:.1f}]",
             f"{one['broker_us']['median']:.1f}",
             f"{one['rss_mb']['median']:,.0f}",
+            f"{one['others']['median']:.2f}",
             answers,
         )
     console.print(table)

@@ -27,11 +27,13 @@ from bench.engines import ENGINES
 from bench.stage import (
     Failed,
     Loaded,
+    Prepared,
     Run,
     _produce,
     cpu_seconds,
     drop_topics,
-    load,
+    pour,
+    prepare,
     python,
 )
 from bench.throughput import measure
@@ -81,7 +83,8 @@ async def restore(brokers: str, broker_pid: int, home: Path, full: bool) -> dict
         prefix = f"s{uuid.uuid4().hex[:8]}."
         # The world alone: nothing is sent.
         work = Work(Shape(1, persons=1_000), int(time.time() * 1000))
-        run = Run(brokers, Loaded(prefix, work, 0, {}, 0), prefix + "out.", home / "restore")
+        loaded = Loaded(prefix, Prepared(work, [], {}, 0))
+        run = Run(brokers, loaded, prefix + "out.", home / "restore")
         catalog = run.catalog
         await topics.apply(brokers, catalog, 1)
         size = await asyncio.to_thread(
@@ -173,11 +176,9 @@ async def _cost(
     """Working off the same number of scans with more persons or partitions."""
     found = []
     for persons, partitions in shapes:
-        prefix = f"s{uuid.uuid4().hex[:8]}."
-        shape = Shape(130_000, persons=persons, partitions=partitions, moving=False)
-        loaded = await load(brokers, prefix, shape, sample=max(1, persons // 2_000))
-        one = await measure(brokers, broker_pid, OURS, loaded, 30_000, home / "runs")
-        drop_topics(brokers, prefix)
+        shape = Shape(150_000, persons=persons, partitions=partitions, moving=False)
+        prepared = prepare(shape, max(1, persons // 2_000))
+        one = await measure(brokers, broker_pid, OURS, prepared, 30_000, home / "runs")
         found.append(
             {
                 "persons": persons,
@@ -231,13 +232,13 @@ async def _backlog(brokers: str, broker_pid: int, home: Path) -> dict[str, Any]:
         late = replace(shape, inputs=100_000, segment=99, home=0)
         work = Work(late, int(time.time() * 1000))
         prefix = live.run.loaded.prefix
-        messages = [(prefix + m.topic, m.value, m.key, m.partition) for m in work.messages()]
+        messages = list(work.messages())
 
-        async def pour(start: float) -> None:
+        async def at_once(start: float) -> None:
             await asyncio.sleep(max(0.0, start + 3 - time.monotonic()))
-            await asyncio.to_thread(_pour, brokers, messages)
+            await asyncio.to_thread(pour, brokers, prefix, messages)
 
-        busy = await live.send(500, 3, 15, others, pour)
+        busy = await live.send(500, 3, 15, others, at_once)
         slow = sorted((seen - due) * 1000 for due, seen in live.noted)
     finally:
         latency.down(live)
@@ -249,13 +250,6 @@ async def _backlog(brokers: str, broker_pid: int, home: Path) -> dict[str, Any]:
         "busy_p90_ms": slow[int(0.90 * len(slow))],
         "busy_max_ms": busy.max_ms,
     }
-
-
-def _pour(brokers: str, messages: list[tuple[str, bytes, bytes, int]]) -> None:
-    producer = Producer({"bootstrap.servers": brokers, "linger.ms": 20})
-    for topic, value, key, partition in messages:
-        _produce(producer, topic, value, key, partition)
-    producer.flush()
 
 
 async def _handover(brokers: str, broker_pid: int, home: Path) -> dict[str, Any]:

@@ -7,7 +7,6 @@ compared with what the pure rules say.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import signal
@@ -17,6 +16,7 @@ import sys
 import threading
 import time
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,7 +30,7 @@ from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ign
 from agents.ledger.kafka import KafkaLog
 from agents.ledger.progress import PROGRESS_KEY, Position
 from bench import work as stream
-from bench.work import Answer, Oracle, Shape, Work
+from bench.work import Answer, Message, Oracle, Shape, Work
 from deployment import topics
 from deployment.catalog import Catalog, load_catalog
 from rules.person import encode
@@ -61,62 +61,89 @@ def catalog_of(inputs: str, outputs: str, partitions: int) -> Catalog:
 
 
 @dataclass
-class Loaded:
-    """A stream in its topics."""
+class Prepared:
+    """A stream as it is to be loaded, and what must be answered."""
 
-    prefix: str
     work: Work
-    total: int
+    messages: list[Message]
     answers: dict[tuple[str, int, int], Answer]
-    """What a sample of the commands must be answered."""
+    """Of a sample of the commands."""
     events: int | None
     """How many events the whole stream makes, where the sample is all of it."""
+
+
+def prepare(shape: Shape, sample: int = 1) -> Prepared:
+    """Make a stream, and decide the commands of every `sample`-th person by the pure rules."""
+    work = Work(shape, int(time.time() * 1000))
+    oracle = Oracle(work, sample)
+    offsets: Counter[tuple[str, int]] = Counter()
+    messages = []
+    for message in work.messages():
+        place = (message.topic, message.partition)
+        oracle.follow(message, offsets[place], work.now_ms)
+        offsets[place] += 1
+        messages.append(message)
+    return Prepared(work, messages, oracle.answers, oracle.events if sample == 1 else None)
+
+
+@dataclass
+class Loaded:
+    """A stream's topics."""
+
+    prefix: str
+    prepared: Prepared
+
+    @property
+    def work(self) -> Work:
+        return self.prepared.work
 
     @property
     def partitions(self) -> int:
         return self.work.shape.partitions
 
 
-async def load(brokers: str, prefix: str, shape: Shape, sample: int = 1) -> Loaded:
-    """Make a stream's topics and fill them."""
-    work = Work(shape, int(time.time() * 1000))
-    catalog = catalog_of(prefix, prefix + "unused.", shape.partitions)
+async def open_topics(brokers: str, prefix: str, prepared: Prepared) -> Loaded:
+    """Make a stream's topics, with references and seeds in them and no command yet."""
+    work = prepared.work
+    catalog = catalog_of(prefix, prefix + "unused.", work.shape.partitions)
     inputs = {name: one for name, one in catalog.topics.items() if one.kind in IN}
     await topics.apply(brokers, Catalog(prefix, inputs | {"person-state": catalog.state}), 1)
-    make_topics(brokers, {prefix + SEEDS: shape.partitions})
-    producer = Producer(
-        {
-            "bootstrap.servers": brokers,
-            "enable.idempotence": True,
-            "linger.ms": 20,
-            "batch.size": 512 << 10,
-            "queue.buffering.max.messages": 1_000_000,
-        }
-    )
+    make_topics(brokers, {prefix + SEEDS: work.shape.partitions})
+    producer = _producer(brokers)
     for topic, key, value in stream.references(work):
         producer.produce(prefix + topic, value, key, 0)
     for seed in work.seeds:
         key = seed.person.encode()
-        home = partition_for(key, shape.partitions)
+        home = partition_for(key, work.shape.partitions)
         _produce(producer, prefix + SEEDS, stream.seed_json(seed), key, home)
     producer.flush()
-    await asyncio.sleep(0.005)
-    oracle = Oracle(work, sample)
-    offsets: dict[tuple[str, int], int] = {}
-    loaded_round = 0
-    for message in work.messages():
+    return Loaded(prefix, prepared)
+
+
+def pour(brokers: str, prefix: str, messages: Sequence[Message]) -> None:
+    """Send messages as fast as it goes, round by round."""
+    producer = _producer(brokers)
+    loaded_round = -1
+    for message in messages:
         if message.round != loaded_round:
             producer.flush()
-            await asyncio.sleep(0.003)
+            # The broker's clock has moved on before the next round.
+            time.sleep(0.003)
             loaded_round = message.round
-        place = (message.topic, message.partition)
-        offset = offsets.get(place, 0)
-        offsets[place] = offset + 1
         _produce(producer, prefix + message.topic, message.value, message.key, message.partition)
-        oracle.follow(message, offset, work.now_ms)
     producer.flush()
-    total = sum(offsets.values())
-    return Loaded(prefix, work, total, oracle.answers, oracle.events if sample == 1 else None)
+
+
+def _producer(brokers: str) -> Producer:
+    return Producer(
+        {
+            "bootstrap.servers": brokers,
+            "enable.idempotence": True,
+            "linger.ms": 5,
+            "batch.size": 512 << 10,
+            "queue.buffering.max.messages": 1_000_000,
+        }
+    )
 
 
 IN: Final = ("command", "reference")
@@ -156,10 +183,7 @@ def write_states(
     brokers: str, topic: str, work: Work, more: tuple[bytes, bytes] | None = None
 ) -> None:
     """Write the persons' states to a topic, and one more record to each partition."""
-    producer = Producer(
-        {"bootstrap.servers": brokers, "linger.ms": 20, "batch.size": 512 << 10,
-         "queue.buffering.max.messages": 500_000}
-    )  # fmt: skip
+    producer = _producer(brokers)
     partitions = work.shape.partitions
     for seed in work.seeds:
         key = seed.person.encode()
@@ -267,6 +291,8 @@ class Samples:
     at_s: array[float] = field(default_factory=lambda: array("d"))
     engine_s: array[float] = field(default_factory=lambda: array("d"))
     broker_s: array[float] = field(default_factory=lambda: array("d"))
+    busy_s: array[float] = field(default_factory=lambda: array("d"))
+    """All cores, whoever it was."""
     answered: array[int] = field(default_factory=lambda: array("q"))
     rss_max: int = 0
 
@@ -328,6 +354,8 @@ class Sampler:
             samples.at_s.append(time.time())
             samples.engine_s.append(engine)
             samples.broker_s.append(cpu_seconds(self._broker))
+            times = psutil.cpu_times()
+            samples.busy_s.append(sum(times) - times.idle - times.iowait - times.guest)
             samples.answered.append(answered)
             samples.rss_max = max(samples.rss_max, int(rss))
 
@@ -430,7 +458,7 @@ def read_back(run: Run) -> Found:
         topic, partition, offset = origin["topic"], origin["partition"], origin["offset"]
         seen.add(topic_number[topic] << 56 | partition << 40 | offset)
         found.events += len(data["events"])
-        right = loaded.answers.get((topic[len(prefix) :], partition, offset))
+        right = loaded.prepared.answers.get((topic[len(prefix) :], partition, offset))
         if right is not None:
             found.compared += 1
             answer = Answer(data["status"], data["code"], data["version"])

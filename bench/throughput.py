@@ -5,13 +5,23 @@ from __future__ import annotations
 import os
 import shutil
 import statistics
+import time
 import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.engines import Engine
-from bench.stage import Loaded, Run, Sampler, drop_topics, read_back, read_times
+from bench.stage import (
+    Prepared,
+    Run,
+    Sampler,
+    drop_topics,
+    open_topics,
+    pour,
+    read_back,
+    read_times,
+)
 
 
 @dataclass(frozen=True)
@@ -30,60 +40,75 @@ class Measured:
     missing: int
     twice: int
     events: int
+    poured_s: float
+    """How long the loading took, while the engine worked already."""
     load_average: float
+    others: float
+    """Cores that neither engine nor broker took: the harness, and whatever else ran."""
 
 
 async def measure(
-    brokers: str, broker_pid: int, engine: Engine, loaded: Loaded, warm: int, home: Path
+    brokers: str, broker_pid: int, engine: Engine, prepared: Prepared, warm: int, home: Path
 ) -> Measured:
-    """Let the engine work the stream off; the first `warm` answers do not count.
+    """Let the engine work off the first `warm` inputs, then, and this counts, all the others.
 
-    Raises Failed when it does not.
+    These are loaded within a second or two while it begins on them; it ends with the last
+    outcome's time at the broker. Raises Failed when the engine does not do its work.
     """
-    run = Run(brokers, loaded, f"r{uuid.uuid4().hex[:8]}.", home / engine.name.replace(" ", "-"))
+    prefix = f"w{uuid.uuid4().hex[:8]}."
+    loaded = await open_topics(brokers, prefix, prepared)
+    run = Run(brokers, loaded, prefix + "out.", home / engine.name.replace(" ", "-"))
     shutil.rmtree(run.home, ignore_errors=True)
     load_average = os.getloadavg()[0]
+    messages = prepared.messages
+    inputs = len(messages) - warm
     try:
+        pour(brokers, prefix, messages[:warm])
         await engine.begin(run)  # type: ignore[misc]
         sampler = Sampler(run, broker_pid)
         try:
-            sampler.until_done(loaded.total)
+            sampler.until_done(warm)
+            began_at = time.time()
+            pour(brokers, prefix, messages[warm:])
+            poured_s = time.time() - began_at
+            sampler.until_done(len(messages))
         finally:
             sampler.stop()
             run.stop()
         found = read_back(run) if engine.judged else None
         times = found.times_ms if found is not None else read_times(run)
-        warm_at, end_at, inputs = times[warm] / 1000, times[-1] / 1000, len(times) - warm
-        samples = sampler.samples
+        samples, end_at = sampler.samples, times[-1] / 1000
         spent = [
-            samples.cpu(column, end_at) - samples.cpu(column, warm_at)
-            for column in (samples.engine_s, samples.broker_s)
+            samples.cpu(column, end_at) - samples.cpu(column, began_at)
+            for column in (samples.engine_s, samples.broker_s, samples.busy_s)
         ]
     finally:
         run.stop()
-        drop_topics(brokers, run.outputs)
+        drop_topics(brokers, prefix)
         shutil.rmtree(run.home / "state", ignore_errors=True)
     return Measured(
         engine=engine.name,
         inputs=inputs,
-        per_s=inputs / max(1e-9, end_at - warm_at),
+        per_s=inputs / (end_at - began_at),
         cpu_us=spent[0] / inputs * 1e6,
         broker_us=spent[1] / inputs * 1e6,
         rss_mb=samples.rss_max / (1 << 20),
         compared=found.compared if found else 0,
         different=found.different if found else 0,
         example=found.example if found else "",
-        missing=loaded.total - found.distinct if found else 0,
+        missing=len(messages) - found.distinct if found else 0,
         twice=len(found.times_ms) - found.distinct if found else 0,
         events=found.events_written if found else 0,
+        poured_s=poured_s,
         load_average=load_average,
+        others=(spent[2] - spent[0] - spent[1]) / (end_at - began_at),
     )
 
 
 def summary(runs: list[Measured]) -> dict[str, Any]:
     """Min, median and max of what repeats."""
     out: dict[str, Any] = {"runs": [asdict(one) for one in runs]}
-    for name in ("per_s", "cpu_us", "broker_us", "rss_mb"):
+    for name in ("per_s", "cpu_us", "broker_us", "rss_mb", "others"):
         values = [getattr(one, name) for one in runs]
         out[name] = {
             "min": min(values),

@@ -36,7 +36,8 @@ import org.apache.kafka.streams.state.Stores;
  * The scan stream on Kafka Streams, exactly once (v2).
  *
  * <p>Arguments: brokers, prefix of the inputs, prefix of the outputs, store (rocksdb or memory),
- * threads, commit interval in ms, state directory, code key in hex, partitions.
+ * threads, commit interval in ms, state directory, code key in hex, partitions, how long to wait
+ * for records of an empty topic in ms.
  */
 public final class Scans {
     private static final String STORE = "persons";
@@ -403,6 +404,7 @@ public final class Scans {
         properties.put(StreamsConfig.STATE_DIR_CONFIG, arguments[6]);
         properties.put(StreamsConfig.STATESTORE_CACHE_MAX_BYTES_CONFIG, 64L << 20);
         properties.put(StreamsConfig.REPLICATION_FACTOR_CONFIG, 1);
+        properties.put(StreamsConfig.MAX_TASK_IDLE_MS_CONFIG, arguments[9]);
         properties.put(
                 StreamsConfig.consumerPrefix(ConsumerConfig.AUTO_OFFSET_RESET_CONFIG), "earliest");
         properties.put(StreamsConfig.producerPrefix(ProducerConfig.BATCH_SIZE_CONFIG), 256 << 10);

@@ -6,19 +6,17 @@ from pathlib import Path
 import pytest
 
 from bench.engines import ENGINES
-from bench.stage import load
+from bench.stage import prepare
 from bench.throughput import measure
 from bench.work import Shape
 
 
 @pytest.mark.parametrize("name", ["realname", "streams-memory"])
-async def test_an_engine_answers_as_the_rules_do(
-    name: str, broker: str, prefix: str, tmp_path: Path
-) -> None:
+async def test_an_engine_answers_as_the_rules_do(name: str, broker: str, tmp_path: Path) -> None:
     engine = next(engine for engine in ENGINES if engine.name == name)
-    loaded = await load(broker, prefix, Shape(3_000, partitions=4))
-    found = await measure(broker, os.getpid(), engine, loaded, 500, tmp_path)
-    assert found.compared == loaded.total
+    prepared = prepare(Shape(3_000, partitions=4))
+    found = await measure(broker, os.getpid(), engine, prepared, 500, tmp_path)
+    assert found.compared == len(prepared.messages)
     assert found.different == 0, found.example
     assert (found.missing, found.twice) == (0, 0)
-    assert found.events == loaded.events
+    assert found.events == prepared.events
