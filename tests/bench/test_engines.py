@@ -11,7 +11,7 @@ from bench.throughput import measure
 from bench.work import Shape
 
 
-@pytest.mark.parametrize("name", ["realname", "streams-memory"])
+@pytest.mark.parametrize("name", ["realname"])
 async def test_an_engine_answers_as_the_rules_do(name: str, broker: str, tmp_path: Path) -> None:
     engine = next(engine for engine in ENGINES if engine.name == name)
     prepared = prepare(Shape(3_000, partitions=4))
