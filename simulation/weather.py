@@ -25,6 +25,8 @@ class Climate:
     """How many, of 1, take up to `TAIL_S_MAX`."""
     lost: float
     """How many, of 1, lose their request or their answer."""
+    question_s: float
+    """How much longer a question for end offsets may be on its way, each by itself."""
     skew_ms: float
     """How far the brokers' clocks are apart at the beginning, at most."""
 
@@ -32,8 +34,9 @@ class Climate:
     def drawn(cls, chance: Random) -> Climate:
         return cls(
             delay_s=chance.choice((0.0002, 0.002, 0.01, 0.05)),
-            tail=chance.choice((0.0, 0.01, 0.05)),
+            tail=chance.choice((0.0, 0.02, 0.1)),
             lost=chance.choice((0.0, 0.0, 0.005, 0.03)),
+            question_s=chance.choice((0.0, 0.0, 0.5)),
             skew_ms=chance.choice((0.0, 0.0, 5.0, 60.0)),
         )
 
@@ -88,6 +91,8 @@ class SimulatedWeather(Weather):
         if self.quiet:
             return Fate(there, back)
         self._sent(what)
+        if what == "end offsets":
+            there += self._chance.random() * self._climate.question_s
         chance, now = self._chance, asyncio.get_running_loop().time()
         if self._down_until[broker % len(self._down_until)] > now:
             return Fate(there, back, "request")

@@ -59,15 +59,10 @@ REQUESTS = (
 
 FAULTS = (
     "ambush",
-    "ambush",
-    "ambush",
-    "ambush",
-    "ambush",
     "crash",
     "stop",
     "pause",
     "outage",
-    "slow",
     "slow",
     "fence",
     "rejoin",
@@ -75,14 +70,10 @@ FAULTS = (
     "raise",
     "silence",
     "clock",
-    "clock",
-    "clock",
     "compact",
     "foreign",
-    "foreign",
-    "foreign",
 )
-"""What may befall a history; some more likely."""
+"""What may befall a history. Each history draws some of them, so that a few kinds come thick."""
 
 RAISES_MAX = limits.DECISION_TRIES_MAX - 1
 """Decisions that raise in one history: one more might stop a partition, as it should."""
@@ -203,7 +194,7 @@ class World:
         self._play: Play = play(
             seed % PLAYS, self._partitions, chance.choice((4, 6)), chance.choice((20, 40, 60))
         )
-        self._tempo = chance.choice((0.3, 1.0, 3.0))
+        self._tempo = chance.choice((0.3, 1.0, 3.0, 10.0))
         self.weather = SimulatedWeather(
             Random(f"weather {seed}"), Climate.drawn(chance), brokers, self.note, self._sent
         )
@@ -441,11 +432,12 @@ class World:
         chance = self._chance
         length_s = sum(act.pause_s for act in self._play.acts) * self._tempo + 1
         times = sorted(chance.random() * length_s for _ in range(chance.choice((0, 2, 4, 8))))
+        kinds = chance.sample(FAULTS, chance.choice((1, 2, 4, len(FAULTS))))
         now_s = 0.0
         for at in times:
             await asyncio.sleep(at - now_s)
             now_s = at
-            getattr(self, f"_fault_{chance.choice(FAULTS)}")()
+            getattr(self, f"_fault_{chance.choice(kinds)}")()
 
     def _after(self, seconds: float, run: Callable[[], None]) -> None:
         async def later() -> None:

@@ -17,7 +17,7 @@ from simulation.people import Message, play
 from simulation.world import Result, run
 from tests.simulation.planted import BUGS
 
-HISTORIES = 120
+HISTORIES = 80
 
 
 def test_no_promise_is_broken() -> None:
