@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from simulation.world import run
@@ -14,3 +16,9 @@ def test_a_planted_bug_is_caught(bug: Bug) -> None:
         if run(seed, planted=bug.planted).violations:
             return
     pytest.fail(f"{bug.name}: not caught in {bug.histories_max} histories")
+
+
+def test_the_page_names_every_planted_bug() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "simulation.md").read_text()
+    rows = [line.split("|")[1].strip() for line in page.splitlines() if line.startswith("| ")]
+    assert {bug.name for bug in BUGS} <= set(rows)
