@@ -289,7 +289,8 @@ class Broker:
             self._java(
                 class_path,
                 "kafka.tools.StorageTool",
-                *("format", "--cluster-id", cluster_id, "--config", str(self._properties)),
+                # One id in 64 begins with a dash: as a word of its own it is taken for an option.
+                *("format", f"--cluster-id={cluster_id}", "--config", str(self._properties)),
             ),
             env=ENVIRONMENT,
             stdin=subprocess.DEVNULL,
