@@ -296,20 +296,29 @@ class KafkaWriter:
                 transaction_result=True,
             ),
             lambda answer: answer.error_code,
+            again=False,
         )
 
     async def close(self) -> None:
         await self._client.close()
 
-    async def _coordinated(self, request: Any, code_of: Callable[[Any], int]) -> Any:
-        """Send to the transaction coordinator until it takes the request."""
+    async def _coordinated(
+        self, request: Any, code_of: Callable[[Any], int], *, again: bool = True
+    ) -> Any:
+        """Send to the transaction coordinator until it takes the request.
+
+        `again`: also after a lost connection. Not so an `EndTxn`: the first one may still arrive,
+        so late that it ends the next transaction in its middle.
+        """
         pause_ms = limits.BROKER_RETRY_MS_MIN
         while True:
+            sent = False
             try:
                 if self._coordinator is None:
                     self._coordinator = await self._client.coordinator_lookup(
                         CoordinationType.TRANSACTION, self._id
                     )
+                sent = True
                 answer = await self._client.send(
                     self._coordinator, request, group=ConnectionGroup.COORDINATION
                 )
@@ -323,7 +332,8 @@ class KafkaWriter:
                 if code in _COORDINATOR_MOVED:
                     self._coordinator = None
             except KafkaError as error:
-                if not (error.retriable or isinstance(error, KafkaConnectionError)):
+                lost = isinstance(error, KafkaConnectionError) or error.retriable
+                if not lost or (sent and not again):
                     raise LogUnavailable(f"transaction coordinator: {error!r}") from error
                 self._coordinator = None
             await asyncio.sleep(pause_ms / 1000)

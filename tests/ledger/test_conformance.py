@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack, contextmanager
 from random import Random
 from typing import Any, Protocol
 
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaConnectionError
+from aiokafka.protocol.transaction import EndTxnRequest
 from aiokafka.structs import TopicPartition
 
 from agents.ledger.feed import Feed
@@ -59,6 +62,9 @@ class Side(Protocol):
     async def send(self, place: Place, value: bytes) -> int:
         """Plainly, acknowledged; the offset."""
 
+    def unanswered_ends(self) -> AbstractContextManager[list[str]]:
+        """Meanwhile the ends of transactions are executed, but their answers are lost; what was."""
+
     async def stranger(self) -> Stranger: ...
     async def delete_records(self, place: Place, before: int) -> None: ...
     async def make_anew(self, topic: str) -> None: ...
@@ -72,9 +78,14 @@ class Breeze(Weather):
 
     def __init__(self) -> None:
         self._chance = Random(1)
+        self.unanswered: list[str] | None = None
 
     def fate(self, what: str, broker: int) -> Fate:
-        return Fate(self._chance.random() / 1000, self._chance.random() / 1000)
+        lost = ""
+        if self.unanswered is not None and what == "end":
+            self.unanswered.append(what)
+            lost = "answer"
+        return Fate(self._chance.random() / 1000, self._chance.random() / 1000, lost)
 
     def replication_s(self, place: Place) -> float:
         return self._chance.random() / 1000
@@ -125,7 +136,8 @@ class MemorySide:
             PARTITIONS,
         )
         outputs = [topic.name for topic in catalog.outputs]
-        self._cluster = Cluster(layout, outputs, Breeze())
+        self._breeze = Breeze()
+        self._cluster = Cluster(layout, outputs, self._breeze)
 
     def log(self, name: str) -> Log:
         return MemoryLog(self._cluster, name)
@@ -135,6 +147,12 @@ class MemorySide:
             "send", 0, lambda done: self._cluster.produce(place, [Entry(b"k", value)], done)
         )
         return offset
+
+    @contextmanager
+    def unanswered_ends(self) -> Iterator[list[str]]:
+        self._breeze.unanswered = lost = []
+        yield lost
+        self._breeze.unanswered = None
 
     async def stranger(self) -> Stranger:
         return MemoryStranger(self._cluster, "stranger")
@@ -196,6 +214,22 @@ class KafkaSide:
         )
         offset: int = meta.offset
         return offset
+
+    @contextmanager
+    def unanswered_ends(self) -> Iterator[list[str]]:
+        lost: list[str] = []
+        send = AIOKafkaClient.send
+
+        async def lossy(self: AIOKafkaClient, node: int, request: Any, **options: Any) -> Any:
+            answer = await send(self, node, request, **options)
+            if isinstance(request, EndTxnRequest):
+                lost.append("end")
+                raise KafkaConnectionError("the answer is lost")
+            return answer
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(AIOKafkaClient, "send", lossy)
+            yield lost
 
     async def stranger(self) -> Stranger:
         producer = AIOKafkaProducer(
@@ -398,6 +432,21 @@ async def test_a_commit_cut_off_is_there_whole_or_not_at_all(
     there[0].append(b"3")
     assert await outcomes.reach(before[0] + 2) == there[0]
     await zombie.close()
+    await heir.close()
+
+
+async def test_the_end_of_a_transaction_is_asked_for_once(
+    side: Side, log: Log, reader: Reader, ends: EndOffsets
+) -> None:
+    """A second request may end the next transaction: what happened, only the next producer says."""
+    unsure, heir = log.writer(0), log.writer(0)
+    await unsure.start()
+    with side.unanswered_ends() as lost, pytest.raises(LogUnavailable):
+        await unsure.commit({OUTCOMES: some(b"1")})
+    assert len(lost) == 1
+    await heir.start()
+    assert await Reading(reader, OUTCOMES).reach(await high(ends, OUTCOMES)) == [b"1"]
+    await unsure.close()
     await heir.close()
 
 
