@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Callable
 from typing import Final
 
 import structlog
-import uvloop
 
 from agents.app import RealnameApp
 from agents.deciding import Decider
@@ -17,6 +15,7 @@ from agents.references import References
 from deployment import metrics, topics
 from deployment.catalog import load_catalog
 from deployment.logs import configure_logs
+from deployment.process import run_until_told
 from deployment.settings import Settings, load_settings
 from schemas import limits
 from schemas.outcomes import RULES_VERSION
@@ -85,14 +84,7 @@ def main(brokers: str | None = None) -> None:
     """Run a worker with the settings of the environment until SIGTERM or SIGINT."""
     settings = load_settings()
     configure_logs(settings.log_format, settings.log_level)
-
-    async def run() -> None:
-        stop = asyncio.Event()
-        for name in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(name, stop.set)
-        await run_worker(settings, stop, brokers)
-
-    uvloop.run(run())
+    run_until_told(lambda stop: run_worker(settings, stop, brokers))
 
 
 if __name__ == "__main__":

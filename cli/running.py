@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
 from typing import Final, Literal
 
-import uvloop
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
@@ -16,6 +13,7 @@ from cli.database import connected
 from cli.errors import FAILED
 from deployment import topics
 from deployment.logs import configure_logs
+from deployment.process import run_until_told
 from deployment.settings import Process, Settings
 from projector.migrate import migrate as apply_migrations
 
@@ -27,14 +25,7 @@ def worker(deployment: Deployment, metrics_port: int | None) -> None:
     from agents.worker import run_worker
 
     settings = _of_process(deployment, "worker", metrics_port)
-
-    async def run() -> None:
-        stop = asyncio.Event()
-        for name in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(name, stop.set)
-        await run_worker(settings, stop)
-
-    uvloop.run(run())
+    run_until_told(lambda stop: run_worker(settings, stop))
 
 
 def projector(deployment: Deployment, metrics_port: int | None) -> None:

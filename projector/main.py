@@ -7,8 +7,6 @@ tries again; when the topics or the tables are not what they must be it ends wit
 
 import asyncio
 import contextlib
-import gc
-import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +14,6 @@ from typing import Any, Final
 
 import asyncpg
 import structlog
-import uvloop
 from aiokafka import ConsumerRecord
 from aiokafka.errors import (
     AuthenticationFailedError,
@@ -29,6 +26,7 @@ from aiokafka.errors import (
 from deployment import metrics
 from deployment.catalog import Catalog, Topic, load_catalog
 from deployment.logs import configure_logs
+from deployment.process import run_until_told
 from deployment.settings import Settings, load_settings
 from deployment.topics import BrokersUnavailable, TopicsError, verify
 from projector.fold import Changes, Misfit, Person
@@ -487,18 +485,4 @@ def main(settings: Settings | None = None) -> None:
     """The process: until SIGTERM or SIGINT."""
     given = settings or load_settings()
     configure_logs(given.log_format, given.log_level)
-    # A batch is many objects that live for a moment and are in no cycles: at the default
-    # thresholds a third of the time goes into looking for them.
-    gc.set_threshold(50_000, 20, 100)
-
-    async def until_told() -> None:
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await serve(given, stop)
-
-    uvloop.run(until_told())
-
-
-if __name__ == "__main__":
-    main()
+    run_until_told(lambda stop: serve(given, stop))
