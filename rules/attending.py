@@ -71,14 +71,12 @@ def _day(case: Case) -> str:
     """The attendance day: of an `out` in the night shift, the day of the `in` it belongs to."""
     at_ms = case.at_ms
     if case.data.direction == "out":
-        in_ms = max(
-            (
-                clock_in.at_ms
-                for clock_in in case.person.clock_ins
-                if clock_in.site == case.data.site and clock_in.at_ms < at_ms
-            ),
-            default=None,
-        )
-        if in_ms is not None and at_ms - in_ms < NIGHT_SHIFT_MS:
-            at_ms = in_ms
+        site = case.data.site
+        ins = [
+            clock_in.at_ms
+            for clock_in in case.person.clock_ins
+            if clock_in.at_ms < at_ms and clock_in.site == site
+        ]
+        if ins and at_ms - max(ins) < NIGHT_SHIFT_MS:
+            at_ms = max(ins)
     return shanghai_date(at_ms).isoformat()

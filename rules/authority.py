@@ -44,24 +44,25 @@ def participates(site: Site, employer: str) -> bool:
     return any(participant.employer == employer for participant in site.participants)
 
 
-def named_for(world: World, site: Site | None, person: str | None) -> tuple[Participant, ...]:
+def named_for(world: World, site: Site | None, person: str | None) -> list[Participant]:
     """The participants of the site for which the person is the named project manager: on the
     site's record, and by `staff` a registered manager of that employer."""
     staff = world.staff.get(person) if person is not None else None
     if staff is None or site is None:
-        return ()
-    return tuple(
+        return []
+    employer = staff.employer
+    return [
         participant
         for participant in site.participants
-        if participant.project_manager == person and participant.employer == staff.employer
-    )
+        if participant.project_manager == person and participant.employer == employer
+    ]
 
 
-def confirmed_for(world: World, site: Site | None, person: str | None) -> tuple[Participant, ...]:
+def confirmed_for(world: World, site: Site | None, person: str | None) -> list[Participant]:
     """As `named_for`, and the person's own assignment at the site is confirmed."""
     staff = world.staff.get(person) if person is not None else None
     if staff is None or site is None or staff.site != site.site:
-        return ()
+        return []
     return named_for(world, site, person)
 
 

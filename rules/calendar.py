@@ -1,6 +1,7 @@
 """Dates in Shanghai. China keeps one offset from UTC and, since 1991, no summer time."""
 
 from datetime import date, timedelta
+from functools import lru_cache
 from typing import Final
 
 from schemas.limits import DAY_MS, HOUR_MS
@@ -11,7 +12,12 @@ _EPOCH: Final = date(1970, 1, 1)
 
 def shanghai_date(at_ms: int) -> date:
     """The date in Asia/Shanghai at a time in Unix milliseconds."""
-    return _EPOCH + timedelta(days=(at_ms + _OFFSET_MS) // DAY_MS)
+    return _date((at_ms + _OFFSET_MS) // DAY_MS)
+
+
+@lru_cache(maxsize=64)
+def _date(days: int) -> date:
+    return _EPOCH + timedelta(days=days)
 
 
 def full_years(birth_date: str, at_ms: int) -> int:

@@ -78,41 +78,39 @@ def decide(person: Person, command: Command, now_ms: int, world: World) -> Decis
         return _rejected(person, "too_late")
     # Only now: what is remembered has a time within the memory's window.
     if person.names(command.id):
-        return _remembered(_rejected(person, "id_reused"), command, now_ms)
+        return _rejected_for_good(person, "id_reused", command, now_ms)
 
-    case, expired = _case(person, command, now_ms, world)
+    case = Case(person, command, now_ms, world)
+    expired = _expired(case) if person.offers else []
     answer = LADDERS[command.type](case)
     if isinstance(answer, str):
-        return _remembered(_rejected(person, answer), command, now_ms)
+        return _rejected_for_good(person, answer, command, now_ms)
     events = expired + answer
     decided = evolve(person, events)
     parked = any(event.type == "offer.parked" for event in answer)
     code = AWAITING_VERIFICATION if parked else ACCEPTED
-    return _remembered(
-        Decision("accepted", code, decided.version, events, decided), command, now_ms
-    )
+    remember(decided, command.key_digest, command.content_digest, command.at_ms, code, now_ms)
+    return Decision("accepted", code, decided.version, events, decided)
 
 
-def _case(person: Person, command: Command, now_ms: int, world: World) -> tuple[Case, list[Event]]:
-    """The case without offers that have expired, and the events that say so if it is accepted."""
-    case = Case(person, command, now_ms, world)
+def _expired(case: Case) -> list[Event]:
+    """Takes offers that have expired out of the case; the events say so if it is accepted."""
     expired = [
         case.event("offer.expired", offer=offer.id, employer=offer.employer)
-        for offer in person.offers
-        if now_ms >= offer.sent_ms + OFFER_OPEN_MS_MAX
+        for offer in case.person.offers
+        if case.now_ms >= offer.sent_ms + OFFER_OPEN_MS_MAX
     ]
     if expired:
-        case.person = evolve(person, expired)
-    return case, expired
+        case.person = evolve(case.person, expired)
+    return expired
 
 
 def _rejected(person: Person, code: str) -> Decision:
     return Decision("rejected", code, person.version, [], person)
 
 
-def _remembered(decision: Decision, command: Command, now_ms: int) -> Decision:
-    person = copy(decision.person)
-    remember(
-        person, command.key_digest, command.content_digest, command.at_ms, decision.code, now_ms
-    )
-    return decision._replace(person=person)
+def _rejected_for_good(person: Person, code: str, command: Command, now_ms: int) -> Decision:
+    """Rejected, and remembered: sent again, the command gets the same answer."""
+    person = copy(person)
+    remember(person, command.key_digest, command.content_digest, command.at_ms, code, now_ms)
+    return Decision("rejected", code, person.version, [], person)

@@ -149,7 +149,7 @@ class Person(msgspec.Struct, array_like=True):
             find(self.named, named_digest(thing_id)) >= 0
             # The memory of ids is bounded. These can outlast it: others' offers and withdrawals
             # may go on around an open offer, and entry scans after an assignment.
-            or self.offer(thing_id) is not None
+            or (self.offers != () and self.offer(thing_id) is not None)
             or (self.assignment is not None and self.assignment.id == thing_id)
         )
 

@@ -12,7 +12,7 @@ SYSTEM_SOURCE: Final = "/realname"
 ATTRIBUTE_PATTERN: Final = "^[a-z0-9]+$"
 """The names that CloudEvents allows for attributes."""
 
-_ATTRIBUTE: Final = re.compile(ATTRIBUTE_PATTERN.strip("^$")).fullmatch
+is_attribute: Final = re.compile(ATTRIBUTE_PATTERN.strip("^$")).fullmatch
 
 
 class Envelope(BaseModel):
@@ -35,6 +35,6 @@ class Envelope(BaseModel):
     @model_validator(mode="after")
     def _attribute_names(self) -> "Envelope":
         for name in self.__pydantic_extra__ or ():
-            if _ATTRIBUTE(name) is None:
+            if is_attribute(name) is None:
                 raise ValueError("an attribute name is not of CloudEvents")
         return self

@@ -1,14 +1,16 @@
 """From a record to a command, or to the reason why it cannot be one (contract: dead letters)."""
 
+from collections.abc import Callable
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
 import orjson
-from pydantic import ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from schemas.commands import COMMANDS
-from schemas.envelope import Envelope
+from schemas.envelope import Envelope, is_attribute
 from schemas.forms import Form, time_ms
 from schemas.identifiers import partition_for
 from schemas.limits import VALUE_BYTES_MAX
@@ -62,49 +64,78 @@ def read_command(
         document = orjson.loads(value)
     except orjson.JSONDecodeError as error:
         return Refusal("not_json", f"{error.msg} at character {error.pos}")
-    try:
-        envelope = Envelope.model_validate(document)
-    except ValidationError as error:
-        return Refusal("not_an_envelope", describe(error))
-    known = COMMANDS.get(envelope.type)
+    command = _command(document)
+    if command is None:
+        try:
+            envelope = Envelope.model_validate(document)
+        except ValidationError as error:
+            return Refusal("not_an_envelope", describe(error))
+        command_type, subject = envelope.type, envelope.subject
+    else:
+        command_type, subject = command.type, command.subject
+    known = COMMANDS.get(command_type)
     if known is None:
         return Refusal("unknown_type", "the type is not a command")
     home, model = known
     if home != topic:
-        return Refusal("wrong_topic", f"{envelope.type} belongs on {home}")
-    subject = envelope.subject.encode()
-    if key != subject:
+        return Refusal("wrong_topic", f"{command_type} belongs on {home}")
+    right_key = subject.encode()
+    if key != right_key:
         return Refusal("key_mismatch", "the record key is not the subject")
-    if _home(subject, partitions) != partition:
+    if _home(right_key, partitions) != partition:
         return Refusal(
             "wrong_partition",
-            f"murmur2 puts this key on partition {_home(subject, partitions)} of {partitions}",
+            f"murmur2 puts this key on partition {_home(right_key, partitions)} of {partitions}",
         )
-    return _command(envelope, model)
-
-
-def _command(envelope: Envelope, model: type[Form]) -> Command | Refusal:
-    data = envelope.data
+    if command is not None:
+        return command
     try:
-        form = model.model_validate(data)
+        model.model_validate(document["data"])
     except ValidationError as error:
         return Refusal("data_invalid", describe(error))
+    raise AssertionError("an envelope and its data are well-formed apart, but not together")
+
+
+def _command(document: Any) -> Command | None:
+    """The command of a document in which everything is well-formed; None of any other, where the
+    parts are then looked at one by one for what is wrong."""
+    try:
+        whole = _WHOLE[document["type"]](document)
+        at_ms = time_ms(whole["time"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    if len(whole) > _ATTRIBUTES and not all(map(is_attribute, whole)):
+        return None
+    data = document["data"]
     return Command(
-        envelope.id,
-        envelope.source,
-        envelope.type,
-        envelope.time,
-        time_ms(envelope.time),
-        envelope.subject,
-        form,
+        whole["id"],
+        whole["source"],
+        whole["type"],
+        whole["time"],
+        at_ms,
+        whole["subject"],
+        whole["data"],
         data.get("batch"),
         # NUL cannot be in a source, so the pair is told apart.
         blake2b(
-            b"%b\0%b" % (envelope.source.encode(), envelope.id.encode()),
-            digest_size=KEY_DIGEST_BYTES,
+            f"{whole['source']}\0{whole['id']}".encode(), digest_size=KEY_DIGEST_BYTES
         ).digest(),
         blake2b(
-            b"%b\0%b" % (envelope.type.encode(), orjson.dumps(data, option=orjson.OPT_SORT_KEYS)),
+            b"%b\0%b" % (whole["type"].encode(), orjson.dumps(data, option=orjson.OPT_SORT_KEYS)),
             digest_size=CONTENT_DIGEST_BYTES,
         ).digest(),
     )
+
+
+def _whole(data: type[Form]) -> Callable[[Any], dict[str, Any]]:
+    """A validator of `Envelope` with this data in it: one pass, and a dict instead of an object.
+
+    Left to the caller: the form of `time`, and the names of other attributes.
+    """
+    whole = TypedDict("whole", {**Envelope.__annotations__, "time": str, "data": data})  # type: ignore[misc]
+    whole.__pydantic_config__ = ConfigDict(strict=True, extra="allow")  # type: ignore[attr-defined]
+    return TypeAdapter(whole).validator.validate_python
+
+
+_ATTRIBUTES: Final = len(Envelope.model_fields)
+_WHOLE: Final = {name: _whole(model) for name, (_, model) in COMMANDS.items()}
