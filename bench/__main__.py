@@ -23,13 +23,13 @@ from bench.engines import (
     Engine,
 )
 from bench.stage import ROOT, Failed, prepare
-from bench.throughput import Measured, measure, summary
+from bench.throughput import Measured, check, measure, summary
 from bench.work import Shape
 from local import artifacts
 from local.broker import Broker
 from local.database import Database
 
-PARTS: Final = ("throughput", "latency", "restore", "scale", "projector")
+PARTS: Final = ("check", "throughput", "latency", "restore", "scale", "projector")
 HEAP_MB: Final = 1_024
 RESULTS: Final = ROOT / "bench-results.json"
 
@@ -93,6 +93,28 @@ class Bench:
                     f" (others: {one.others:.2f} cores){wrong}"
                 )
 
+    async def check(self, names: list[str]) -> dict[str, str]:
+        """{engine: how many of its answers are the rules'}, of a stream that waits for it.
+
+        Also what warms the broker up: the first engine to be measured would pay for that.
+        """
+        out = {}
+        for engine in ENGINES:
+            if not engine.judged or (names and engine.name not in names):
+                continue
+            prepared = prepare(Shape(int(20_000 * max(0.25, engine.slow))))
+            try:
+                found = await check(
+                    self.broker.bootstrap, self._pid, engine, prepared, self.home / "runs"
+                )
+            except Failed as error:
+                out[engine.name] = f"failed: {error}"
+                continue
+            right = found.compared - found.different
+            out[engine.name] = f"{right} of {len(prepared.messages)} {found.example}".strip()
+            self.console.print(f"{engine.name}: {out[engine.name]}")
+        return out
+
     async def latency(self, names: list[str]) -> list[dict[str, Any]]:
         rates = [100, 500, 2_000, 10_000] if self.full else [500]
         seconds = 20 if self.full else 8
@@ -128,8 +150,10 @@ async def _run(arguments: argparse.Namespace, console: Console, home: Path) -> N
     bench.broker.start()
     try:
         for part in parts:
-            if part == "throughput":
-                found: Any = await bench.throughput(names, sizes, results.get(part, {}))
+            if part == "check":
+                found: Any = await bench.check(names)
+            elif part == "throughput":
+                found = await bench.throughput(names, sizes, results.get(part, {}))
             elif part == "latency":
                 found = await bench.latency(names)
             elif part == "restore":
@@ -144,7 +168,8 @@ async def _run(arguments: argparse.Namespace, console: Console, home: Path) -> N
                 found = await projection.measure(
                     bench.broker.bootstrap, bench._pid, database, home, arguments.full
                 )
-            console.print_json(json.dumps(found)) if part in PARTS[2:] else None
+            if part in ("restore", "scale", "projector"):
+                console.print_json(json.dumps(found))
             results[part] = found
             results.setdefault("conditions", {})[part] = report.conditions(began) | {
                 "full": arguments.full
@@ -154,9 +179,9 @@ async def _run(arguments: argparse.Namespace, console: Console, home: Path) -> N
     finally:
         bench.broker.kill()
         database.kill()
-    if PEERS_PYTHON.exists():
+    if arguments.plots:
         subprocess.run(
-            [str(PEERS_PYTHON), str(ROOT / "bench" / "plots.py"), str(file), str(ROOT / "docs")],
+            [str(PEERS_PYTHON), str(ROOT / "bench" / "plots.py"), str(file), arguments.plots],
             check=True,
         )
     for part, one in results["conditions"].items():
@@ -176,6 +201,7 @@ def main() -> None:
     parser.add_argument("--engines", help="only these, with commas")
     parser.add_argument("--sizes", help="inputs of the throughput runs, with commas")
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--plots", help="draw all results into this folder, as SVG")
     arguments = parser.parse_args()
     console = Console(width=max(120, int(os.environ.get("COLUMNS", "0"))))
     if arguments.do == "lock":

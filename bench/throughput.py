@@ -13,6 +13,7 @@ from typing import Any
 
 from bench.engines import Engine
 from bench.stage import (
+    Found,
     Prepared,
     Run,
     Sampler,
@@ -103,6 +104,32 @@ async def measure(
         load_average=load_average,
         others=(spent[2] - spent[0] - spent[1]) / (end_at - began_at),
     )
+
+
+async def check(
+    brokers: str, broker_pid: int, engine: Engine, prepared: Prepared, home: Path
+) -> Found:
+    """What the engine answers to a stream that is there before it starts: the same rules?
+
+    Raises Failed.
+    """
+    prefix = f"c{uuid.uuid4().hex[:8]}."
+    loaded = await open_topics(brokers, prefix, prepared)
+    run = Run(brokers, loaded, prefix + "out.", home / engine.name.replace(" ", "-"))
+    shutil.rmtree(run.home, ignore_errors=True)
+    try:
+        pour(brokers, prefix, prepared.messages)
+        await engine.begin(run)  # type: ignore[misc]
+        sampler = Sampler(run, broker_pid)
+        try:
+            sampler.until_done(len(prepared.messages))
+        finally:
+            sampler.stop()
+            run.stop()
+        return read_back(run)
+    finally:
+        run.stop()
+        drop_topics(brokers, prefix)
 
 
 def summary(runs: list[Measured]) -> dict[str, Any]:
