@@ -486,3 +486,7 @@ def main(settings: Settings | None = None) -> None:
     given = settings or load_settings()
     configure_logs(given.log_format, given.log_level)
     run_until_told(lambda stop: serve(given, stop))
+
+
+if __name__ == "__main__":
+    main()
