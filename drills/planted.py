@@ -50,6 +50,12 @@ PLANTED: Final[dict[str, Plant]] = {
     "rows_apart": _plant(
         "offsets and rows are two transactions", "two_projectors", "P5", where="projector"
     ),
+    "no_guard": _plant(
+        "upserts without the version guard, of a batch that is written once more",
+        "calm",
+        "P5",
+        where="projector",
+    ),
 }
 
 
@@ -295,6 +301,25 @@ def _rows_apart() -> None:
     main.commit = apart  # type: ignore[attr-defined]
 
 
+def _no_guard() -> None:
+    from projector import main, store
+
+    commit = main.commit  # type: ignore[attr-defined]
+    store._UPSERT["persons"] = store._UPSERT["persons"].partition(" where now.")[0]
+    count = 0
+    before: Mapping[str, Any] = {}
+
+    async def again(connection: Any, rows: Any, moves: Any) -> None:
+        nonlocal count, before
+        await commit(connection, rows, moves)
+        await commit(connection, before, {})
+        count += 1
+        # Not each: the next would mend what the last one spoilt.
+        before = {"persons": rows.get("persons", [])} if count % 4 == 0 else {}
+
+    main.commit = again  # type: ignore[attr-defined]
+
+
 _IN_WORKER: Final[dict[str, Callable[[], None]]] = {
     "commit_first": _commit_first,
     "no_barrier": _no_barrier,
@@ -311,4 +336,5 @@ _IN_WORKER: Final[dict[str, Callable[[], None]]] = {
 _IN_PROJECTOR: Final[dict[str, Callable[[], None]]] = {
     "uncommitted": _uncommitted,
     "rows_apart": _rows_apart,
+    "no_guard": _no_guard,
 }
