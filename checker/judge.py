@@ -10,11 +10,12 @@ judged whole and forgotten; only what clients noted is judged across partitions,
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from hashlib import sha256
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import NamedTuple
 
 import orjson
@@ -686,6 +687,7 @@ class Judge:
             for one in versions.names()
             if partition_for(one.encode(), partitions) == data.number
         }
+        wrote: dict[int, int] = {}
         for person in replayed.staff.keys() | here:
             if person in replayed.doubts:
                 report.unjudged("states", AFTERWARDS)
@@ -716,6 +718,31 @@ class Judge:
                 for change, version in zip(changes, written, strict=False):
                     for answer in change.answers:
                         self._staff_written[data.number, answer.record.offset] = version.offset
+                        wrote[answer.turn] = max(wrote.get(answer.turn, -1), version.offset)
+        self._judge_own_staff(data, wrote)
+
+    def _judge_own_staff(self, data: _Data, wrote: Mapping[int, int]) -> None:
+        """A turn sees what earlier turns of its partition wrote to `staff`.
+
+        `wrote`: turn -> offset of its last staff record.
+        """
+        report = self.report
+        turns = sorted(wrote)
+        floors = list(accumulate((wrote[turn] for turn in turns), max))
+        for answer in data.answers:
+            earlier = bisect_left(turns, answer.turn)
+            if not earlier:
+                continue
+            report.judged("references")
+            if answer.seen.get(STAFF, 0) <= floors[earlier - 1]:
+                report.broken(
+                    "references",
+                    f"turn {answer.turn} of partition {data.number} saw {STAFF} before offset "
+                    f"{answer.seen.get(STAFF, 0)}, but turn {turns[earlier - 1]} or one before it "
+                    f"had written offset {floors[earlier - 1]}",
+                    answer.subject,
+                    self._story(data, answer.subject),
+                )
 
     def _judge_progress(self, data: _Data) -> None:
         report, progress = self.report, data.partition.progress

@@ -387,6 +387,18 @@ def test_a_stale_view_of_staff_that_only_a_reader_knows_of(village: Village) -> 
     assert "references" in unjudged(elsewhere), "whose clock is it?"
 
 
+def test_a_stale_view_of_staff_that_the_partition_itself_wrote(village: Village) -> None:
+    village.send("exit.self", MAYOR, f"/sites/{SITE}/staff/{MAYOR}", site=SITE)
+    village.turn(0)
+    village.send(
+        "dismissal.request", MAYOR, f"/employers/{BUILDERS}", employer=BUILDERS, reason="x"
+    )
+    village.turn(0, stale=["staff"])
+    report = village.judge()
+    assert broken(report) == {"references"}
+    assert "had written offset" in words(report, "references")
+
+
 def test_a_witness_that_names_another_view(village: Village) -> None:
     for outcome in village.of("outcomes", WU)[:5]:
         witness = dict(outcome.headers)["witness"].replace(b"employers=2", b"employers=0")
