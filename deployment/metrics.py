@@ -146,6 +146,13 @@ LEDGER_FENCES: Final = Counter(
     registry=REGISTRY,
 )
 
+LEDGER_FORGOTTEN_ENDS: Final = Counter(
+    "realname_ledger_forgotten_ends",
+    "Places where the broker forgot to end a transaction and this worker did, by its result.",
+    ["result"],
+    registry=REGISTRY,
+)
+
 LEDGER_REBUILDS: Final = Counter(
     "realname_ledger_rebuilds",
     "Partitions whose memory was dropped and restored after an error, by its kind.",

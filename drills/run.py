@@ -124,8 +124,9 @@ async def _play(drill: Drill, stage: Stage) -> None:
     await stage.end_load()
     for worker in stage.alive:
         stage.note_most("worker_peak_mb", worker.peak_mb)
-        stage.notes.setdefault("fences", 0)
-        stage.notes["fences"] += await worker.counter("realname_ledger_fences_total")
+        for what in ("fences", "forgotten_ends"):
+            stage.notes.setdefault(what, 0)
+            stage.notes[what] += await worker.counter(f"realname_ledger_{what}_total")
     for projector in stage.projectors:
         stage.note_most("projector_peak_mb", projector.peak_mb)
 

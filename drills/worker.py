@@ -62,19 +62,17 @@ def _kill(spec: str) -> None:
         if due and counts and point in ("committed", "staff"):
             die()
 
-    async def coordinating(
-        self: KafkaWriter, request: Any, code_of: Any, *, again: bool = True
-    ) -> Any:
+    async def coordinating(self: KafkaWriter, request: Any, code_of: Any, **options: Any) -> Any:
         if due and isinstance(request, EndTxnRequest) and point in ("sent", "ending"):
             if point == "sent":
                 die()
-            asked = asyncio.ensure_future(coordinated(self, request, code_of, again=again))
+            asked = asyncio.ensure_future(coordinated(self, request, code_of, **options))
             # The request is written as soon as the loop gets to it, the answer takes longer.
             for _ in range(3):
                 await asyncio.sleep(0)
             die()
             await asked
-        return await coordinated(self, request, code_of, again=again)
+        return await coordinated(self, request, code_of, **options)
 
     KafkaWriter.commit = committing  # type: ignore[method-assign]
     KafkaWriter._coordinated = coordinating  # type: ignore[method-assign]

@@ -76,7 +76,8 @@ class Broker:
     `home` holds it under `broker/`. The other arguments than `heap_mb` are for `Cluster`: the
     node's id, its ports, the quorum's `voters` (`id@host:port` with commas; alone, the node is
     its own) and how many `replicas` a topic has. `listeners` are further ways in, for drills that
-    put something between: name -> (the port that listens, the port that clients are told).
+    put something between: name -> (the port that listens, the port that clients are told). `more`
+    are settings that go before ours, by Kafka's names, for tests of what Kafka does with them.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Broker:
         chosen: Mapping[str, int] | None = None,
         replicas: int = 1,
         listeners: Mapping[str, tuple[int, int]] | None = None,
+        more: Mapping[str, str] | None = None,
     ) -> None:
         self._home = home.resolve() / "broker"
         self._heap_mb = heap_mb
@@ -97,6 +99,7 @@ class Broker:
         self._chosen = chosen
         self._replicas = replicas
         self._listeners = listeners or {}
+        self._more = more or {}
 
     @property
     def log(self) -> Path:
@@ -147,6 +150,7 @@ class Broker:
             "share.coordinator.state.topic.min.isr": in_sync,
             **DURABILITY,
             **SMALL,
+            **self._more,
         }
 
     def start(self) -> str:

@@ -156,6 +156,12 @@ TURN_RECORDS_MAX: Final = 4_096
 TURN_BYTES_MAX: Final = 4 << 20
 """Bytes of values in one turn: a turn ends with the record that passes it."""
 
+TURNS_IN_HAND_MAX: Final = int(__import__("os").environ.get("PERMITS", "4"))
+"""Turns of one worker that are decided and written at once. More wait, and gather records."""
+
+PERMIT_MS_MAX: Final = 500
+"""A turn that is in hand for longer is not counted among them any more."""
+
 TURN_DECIDE_MS_MAX: Final = 30 * SECOND_MS
 """A turn not answered by then counts as a failed decision."""
 
@@ -228,6 +234,13 @@ BROKER_RETRY_MS_MAX: Final = 1 * SECOND_MS
 
 TRANSACTION_RETRY_MS: Final = 2
 """The pause while the broker still writes the markers of the transaction before."""
+
+MARKERS_MS_MAX: Final = 500
+"""Markers that take longer met something on their way: it is looked whether one was forgotten."""
+
+FORGOTTEN_PAUSE_MS_MAX: Final = 500
+"""A transaction whose result is lost is looked at again after pauses that double up to this; then
+its partition stops."""
 
 BAD_REFERENCES_KEPT_MAX: Final = 100
 """Unreadable reference records listed; the count goes on."""

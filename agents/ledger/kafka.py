@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 import structlog
@@ -18,7 +18,6 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import KafkaConnectionError, KafkaError, for_code
-from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import (
@@ -26,20 +25,13 @@ from aiokafka.protocol.transaction import (
     EndTxnRequest,
     InitProducerIdRequest,
 )
-from aiokafka.protocol.types import (
-    Boolean,
-    CompactArray,
-    CompactString,
-    Int16,
-    Int32,
-    Schema,
-    TaggedFields,
-)
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.structs import TopicPartition
 
+from agents.ledger.forgotten import Forgotten, Producer
 from agents.ledger.log import Fenced, Layout, LogUnavailable, Place, Refused, Writable
 from agents.ledger.reading import KafkaReader
+from agents.ledger.wire import TopicIdsRequest
 from deployment.catalog import Catalog
 from schemas import limits
 
@@ -142,6 +134,11 @@ class KafkaLog:
             self._catalog.transactional_id(partition),
             self._transaction_timeout_ms,
             self._connect,
+            [
+                *((topic.name, partition) for topic in self._catalog.outputs),
+                (self.layout.state, partition),
+                (self.layout.staff, 0),
+            ],
         )
 
     async def topic_ids(self, topics: Collection[str]) -> Mapping[str, str]:
@@ -150,7 +147,7 @@ class KafkaLog:
         try:
             await client.bootstrap()
             node = client.get_random_node()
-            answer = await client.send(node, _TopicIdsRequest(list(wire)))
+            answer = await client.send(node, TopicIdsRequest(list(wire)))
         except KafkaError as error:
             raise LogUnavailable(str(error)) from error
         finally:
@@ -238,6 +235,10 @@ class KafkaWriter:
 
     Requests that the broker answers with "not now" are sent again for ever: the caller's deadline
     ends that. A batch is sent again as it was, under its sequence number, so the broker knows it.
+
+    `places`: all it may ever write to. Before a transaction can begin there, the last one must have
+    ended there (see `forgotten`): before every request that begins a producer, and before those
+    that begin a transaction unless the coordinator was there without a break since the last one.
     """
 
     def __init__(
@@ -247,13 +248,21 @@ class KafkaWriter:
         transactional_id: str,
         timeout_ms: int,
         connect: Callable[[AIOKafkaClient], Any],
+        places: Collection[Place],
     ) -> None:
         self._client = client
         self._wire = wire
         self._id = transactional_id
+        self._forgotten = Forgotten(
+            client,
+            transactional_id,
+            [TopicPartition(wire[topic], partition) for topic, partition in places],
+        )
         self._timeout_ms = timeout_ms
         self._connect = connect
         self._coordinator: int | None = None
+        self._unbroken: object = None
+        """The connection on which the coordinator has answered all requests, none of them late."""
         self._pid = -1
         self._epoch = -1
         self._sequences: dict[TopicPartition, int] = {}
@@ -265,8 +274,10 @@ class KafkaWriter:
                 transactional_id=self._id, transaction_timeout_ms=self._timeout_ms
             ),
             lambda answer: answer.error_code,
+            before=self._forgotten.end,
         )
         self._pid, self._epoch = answer.producer_id, answer.producer_epoch
+        await self._forgotten.refuse_unknown(Producer(self._pid, self._epoch))
 
     async def commit(self, entries: Mapping[Place, Sequence[Writable]]) -> None:
         # The broker replaces the time on topics with LogAppendTime, that is on all of ours.
@@ -286,6 +297,8 @@ class KafkaWriter:
                 topics=list(topics.items()),
             ),
             _first_error,
+            before=self._before_transaction,
+            again=False,
         )
         await self._produce(queues)
         await self._coordinated(
@@ -302,15 +315,36 @@ class KafkaWriter:
     async def close(self) -> None:
         await self._client.close()
 
+    async def _before_transaction(self) -> None:
+        if self._unbroken is None or self._connection() is not self._unbroken:
+            await self._forgotten.end(Producer(self._pid, self._epoch))
+
+    def _connection(self) -> object:
+        """The open connection to the coordinator; None if there is none."""
+        # The client has no public way to ask for this.
+        found = self._client._conns.get((self._coordinator, ConnectionGroup.COORDINATION))
+        return found if found is not None and found.connected() else None
+
     async def _coordinated(
-        self, request: Any, code_of: Callable[[Any], int], *, again: bool = True
+        self,
+        request: Any,
+        code_of: Callable[[Any], int],
+        *,
+        before: Callable[[], Awaitable[None]] | None = None,
+        again: bool = True,
     ) -> Any:
         """Send to the transaction coordinator until it takes the request.
 
+        `before` is awaited each time before it is sent.
+
         `again`: also after a lost connection. Not so an `EndTxn`: the first one may still arrive,
-        so late that it ends the next transaction in its middle.
+        so late that it ends the next transaction in its middle. Nor what begins a transaction: the
+        broker that is connected to next may just have forgotten to end the one before.
         """
+        loop = asyncio.get_running_loop()
         pause_ms = limits.BROKER_RETRY_MS_MIN
+        late_at = loop.time() + limits.MARKERS_MS_MAX / 1000
+        smooth = True
         while True:
             sent = False
             try:
@@ -318,17 +352,23 @@ class KafkaWriter:
                     self._coordinator = await self._client.coordinator_lookup(
                         CoordinationType.TRANSACTION, self._id
                     )
+                if before is not None:
+                    await before()
                 sent = True
                 answer = await self._client.send(
                     self._coordinator, request, group=ConnectionGroup.COORDINATION
                 )
                 code = code_of(answer)
                 if code == _OK:
+                    self._unbroken = self._connection() if smooth else None
                     return answer
                 if code == _CONCURRENT:
+                    if loop.time() > late_at:
+                        self._unbroken, smooth = None, False
                     await asyncio.sleep(limits.TRANSACTION_RETRY_MS / 1000)
                     continue
                 _raise_for(code, "transaction")
+                self._unbroken, smooth = None, False
                 if code in _COORDINATOR_MOVED:
                     self._coordinator = None
             except KafkaError as error:
@@ -532,93 +572,3 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc]
             await asyncio.gather(self._running, return_exceptions=True)
         if self._consumer is not None:
             await self._consumer.stop()
-
-
-# --- topic identities ----------------------------------------------------------------------------
-
-
-class _Uuid:
-    @staticmethod
-    def encode(value: bytes) -> bytes:
-        return value
-
-    @staticmethod
-    def decode(data: Any) -> bytes:
-        return bytes(data.read(16))
-
-
-class _TopicIdsResponse(Response):  # type: ignore[misc]
-    API_KEY = 3
-    API_VERSION = 12
-    SCHEMA = Schema(
-        ("throttle_time_ms", Int32),
-        (
-            "brokers",
-            CompactArray(
-                ("node_id", Int32),
-                ("host", CompactString("utf-8")),
-                ("port", Int32),
-                ("rack", CompactString("utf-8")),
-                ("tags", TaggedFields),
-            ),
-        ),
-        ("cluster_id", CompactString("utf-8")),
-        ("controller_id", Int32),
-        (
-            "topics",
-            CompactArray(
-                ("error_code", Int16),
-                ("name", CompactString("utf-8")),
-                ("topic_id", _Uuid),
-                ("is_internal", Boolean),
-                (
-                    "partitions",
-                    CompactArray(
-                        ("error_code", Int16),
-                        ("partition", Int32),
-                        ("leader", Int32),
-                        ("leader_epoch", Int32),
-                        ("replicas", CompactArray(Int32)),
-                        ("isr", CompactArray(Int32)),
-                        ("offline_replicas", CompactArray(Int32)),
-                        ("tags", TaggedFields),
-                    ),
-                ),
-                ("authorized_operations", Int32),
-                ("tags", TaggedFields),
-            ),
-        ),
-        ("tags", TaggedFields),
-    )
-
-
-class _TopicIdsRequest_v12(RequestStruct):  # type: ignore[misc]
-    FLEXIBLE_VERSION = True
-    API_KEY = 3
-    API_VERSION = 12
-    RESPONSE_TYPE = _TopicIdsResponse
-    SCHEMA = Schema(
-        (
-            "topics",
-            CompactArray(
-                ("topic_id", _Uuid), ("name", CompactString("utf-8")), ("tags", TaggedFields)
-            ),
-        ),
-        ("allow_auto_topic_creation", Boolean),
-        ("include_topic_authorized_operations", Boolean),
-        ("tags", TaggedFields),
-    )
-
-
-class _TopicIdsRequest(Request[_TopicIdsRequest_v12]):  # type: ignore[misc]
-    """Metadata in a version that names topics by identity; aiokafka stops short of it."""
-
-    API_KEY = 3
-
-    def __init__(self, topics: Sequence[str]) -> None:
-        self._topics = topics
-
-    def build(self, request_struct_class: type[_TopicIdsRequest_v12]) -> _TopicIdsRequest_v12:
-        no_tags: dict[int, bytes] = {}
-        topics = [(bytes(16), topic, no_tags) for topic in self._topics]
-        return request_struct_class(topics, False, False, no_tags)

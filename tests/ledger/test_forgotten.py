@@ -1,0 +1,323 @@
+"""Transactions whose end the broker forgot: readers get past them, and nothing of them is lost.
+
+The broker here does not check which partitions belong to a transaction. So a partition that is
+written to without the coordinator's knowing is passed over when the transaction ends: the same as
+what Kafka leaves behind when such a partition had no leader at that moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import structlog
+from aiokafka.client import AIOKafkaClient, ConnectionGroup
+from aiokafka.errors import KafkaConnectionError
+from aiokafka.protocol.transaction import (
+    AddPartitionsToTxnRequest,
+    EndTxnRequest,
+    InitProducerIdRequest,
+)
+from aiokafka.structs import TopicPartition
+
+from agents.ledger.kafka import KafkaLog, KafkaWriter, _first_error
+from agents.ledger.log import Entry, LogUnavailable, Place, Refused
+from agents.ledger.wire import (
+    DescribeProducersRequest,
+    DescribeTransactionsRequest,
+    WriteTxnMarkersRequest,
+)
+from deployment import metrics, topics
+from deployment.catalog import load_catalog
+from local.broker import Broker
+
+A: Place = ("outcomes", 0)
+B: Place = ("person-state", 0)
+STAFF: Place = ("staff", 0)
+
+
+@pytest.fixture(scope="module")
+def careless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A broker that takes what is written outside of its transaction."""
+    with Broker(
+        tmp_path_factory.mktemp("careless"),
+        heap_mb=320,
+        more={"transaction.partition.verification.enable": "false"},
+    ) as server:
+        yield server.bootstrap
+
+
+@pytest.fixture
+async def log(careless: str) -> KafkaLog:
+    catalog = load_catalog(f"t{uuid.uuid4().hex[:12]}.", partitions=2)
+    await topics.apply(careless, catalog, 1)
+    return KafkaLog(careless, catalog)
+
+
+@pytest.fixture
+async def started(log: KafkaLog) -> AsyncIterator[Callable[[], Any]]:
+    """Makes started writers of partition 0."""
+    made: list[KafkaWriter] = []
+
+    async def start() -> KafkaWriter:
+        made.append(log.writer(0))
+        async with asyncio.timeout(20):
+            await made[-1].start()
+        return made[-1]
+
+    yield start
+    for writer in made:
+        await writer.close()
+
+
+async def forget(
+    writer: KafkaWriter, value: bytes, *, commit: bool, places: tuple[Place, ...] = (B,)
+) -> None:
+    """A transaction on A and `places`, of which the coordinator ends only A."""
+    known = TopicPartition(writer._wire[A[0]], A[1])
+    await writer._coordinated(
+        AddPartitionsToTxnRequest(writer._id, writer._pid, writer._epoch, [(known.topic, [0])]),
+        _first_error,
+    )
+    queues: dict[TopicPartition, deque[bytes]] = {}
+    for topic, partition in (A, *places):
+        key = TopicPartition(writer._wire[topic], partition)
+        queues[key] = writer._batches(key, [Entry(b"k", value)], 0)
+    await writer._produce(queues)
+    await writer._coordinated(
+        EndTxnRequest(writer._id, writer._pid, writer._epoch, commit),
+        lambda answer: answer.error_code,
+        again=False,
+    )
+
+
+async def cut_off(writer: KafkaWriter, value: bytes) -> None:
+    """A transaction on A and B whose end is never asked for."""
+    send = AIOKafkaClient.send
+
+    async def failing(self: AIOKafkaClient, node: int, request: Any, **options: Any) -> Any:
+        if isinstance(request, EndTxnRequest):
+            raise KafkaConnectionError("cut")
+        return await send(self, node, request, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AIOKafkaClient, "send", failing)
+        with pytest.raises(LogUnavailable):
+            await writer.commit({A: [Entry(b"k", value)], B: [Entry(b"k", value)]})
+
+
+async def committed(log: KafkaLog, place: Place) -> list[bytes | None]:
+    """The committed records up to the high watermark."""
+    reader, ends = log.reader(), log.end_offsets()
+    try:
+        end = (await ends.high_watermarks([place]))[place]
+        feed = reader.open(place, 0, lambda: None)
+        values: list[bytes | None] = []
+        async with asyncio.timeout(5):
+            while feed.reached < end:
+                await asyncio.sleep(0.005)
+                values += [record.value for piece in feed.take_all() for record in piece]
+        return values
+    finally:
+        await reader.close()
+        await ends.close()
+
+
+async def end_of(log: KafkaLog, place: Place) -> int:
+    ends = log.end_offsets()
+    try:
+        return (await ends.high_watermarks([place]))[place]
+    finally:
+        await ends.close()
+
+
+def counted() -> dict[str, float]:
+    return {
+        result: metrics.LEDGER_FORGOTTEN_ENDS.labels(result)._value.get()
+        for result in ("commit", "abort")
+    }
+
+
+@contextmanager
+def requests() -> Iterator[list[str]]:
+    """The kinds of requests that are sent."""
+    sent: list[str] = []
+    send = AIOKafkaClient.send
+
+    async def noting(self: AIOKafkaClient, node: int, request: Any, **options: Any) -> Any:
+        sent.append(type(request).__name__)
+        return await send(self, node, request, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AIOKafkaClient, "send", noting)
+        yield sent
+
+
+async def test_it_hangs_without_us(log: KafkaLog, started: Any) -> None:
+    """The broker does what these tests are about."""
+    await forget(await started(), b"1", commit=True)
+    assert await committed(log, A) == [b"1"]
+    with pytest.raises(TimeoutError):
+        await committed(log, B)
+
+
+@pytest.mark.parametrize("commit", [True, False])
+async def test_the_next_producer_ends_it_as_it_was_decided(
+    log: KafkaLog, started: Any, commit: bool
+) -> None:
+    first = await started()
+    await first.commit({A: [Entry(b"k", b"0")], B: [Entry(b"k", b"0")]})
+    await forget(first, b"1", commit=commit, places=(B, STAFF))
+    before = counted()
+    heir = await started()
+    wanted = [b"0", b"1"] if commit else [b"0"]
+    assert await committed(log, A) == wanted
+    assert await committed(log, B) == wanted
+    assert await committed(log, STAFF) == wanted[1:]
+    result = "commit" if commit else "abort"
+    assert counted() == {**before, result: before[result] + 2}
+    await heir.commit({A: [Entry(b"k", b"2")], B: [Entry(b"k", b"2")]})
+    assert await committed(log, B) == [*wanted, b"2"]
+
+
+async def test_what_was_forgotten_survives_the_abort_of_the_next(
+    log: KafkaLog, started: Any
+) -> None:
+    """The same producer goes on over another connection, and then fails."""
+    writer = await started()
+    await forget(writer, b"1", commit=True)
+    place = (writer._coordinator, ConnectionGroup.COORDINATION)
+    writer._client._conns[place].close()
+    await cut_off(writer, b"never")
+    await started()
+    assert await committed(log, B) == [b"1"]
+    assert await committed(log, A) == [b"1"]
+
+
+async def test_the_same_producer_goes_on(log: KafkaLog, started: Any) -> None:
+    writer = await started()
+    await forget(writer, b"never", commit=False)
+    writer._client._conns[writer._coordinator, ConnectionGroup.COORDINATION].close()
+    await writer.commit({A: [Entry(b"k", b"2")], B: [Entry(b"k", b"2")]})
+    assert await committed(log, B) == [b"2"]
+    with requests() as sent:
+        await writer.commit({A: [Entry(b"k", b"3")], B: [Entry(b"k", b"3")]})
+    assert await committed(log, B) == [b"2", b"3"]
+    assert "DescribeProducersRequest" not in sent
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+async def test_what_nobody_can_know_is_not_guessed(
+    log: KafkaLog, started: Any, goes_on: bool
+) -> None:
+    """Another producer was begun without looking: the result is gone."""
+    first = await started()
+    await forget(first, b"1", commit=True)
+    answer = await first._coordinated(
+        InitProducerIdRequest(first._id, 10_000), lambda answer: answer.error_code
+    )
+    if goes_on:
+        first._epoch = answer.producer_epoch
+        first._sequences.clear()
+        await first.commit({A: [Entry(b"k", b"2")]})
+    for _ in range(2):
+        with pytest.raises(Refused, match=r"kafka-transactions\.sh"):
+            await started()
+
+
+async def test_in_health_nothing_is_written(log: KafkaLog, started: Any) -> None:
+    with requests() as sent:
+        writer = await started()
+        looks = sent.count("DescribeProducersRequest")
+        for number in range(5):
+            await writer.commit({A: [Entry(b"k", b"%d" % number)], B: [Entry(b"k", b"x")]})
+        assert sent.count("DescribeProducersRequest") == looks
+        ends = [await end_of(log, place) for place in (A, B)]
+        heir = await started()
+        assert [await end_of(log, place) for place in (A, B)] == ends == [10, 10]
+        await heir.commit({A: [Entry(b"k", b"5")]})
+    assert "WriteTxnMarkersRequest" not in sent
+    assert await committed(log, A) == [b"%d" % number for number in range(6)]
+
+
+async def test_an_open_transaction_is_the_coordinators_to_abort(
+    log: KafkaLog, started: Any
+) -> None:
+    zombie = await started()
+    await zombie.commit({A: [Entry(b"k", b"1")], B: [Entry(b"k", b"1")]})
+    await cut_off(zombie, b"never")
+    with requests() as sent:
+        await started()
+    assert "WriteTxnMarkersRequest" not in sent
+    assert await committed(log, A) == await committed(log, B) == [b"1"]
+
+
+async def test_another_producers_open_transaction_is_left_alone(
+    log: KafkaLog, started: Any
+) -> None:
+    """`staff` is written by the producers of all partitions."""
+    other = log.writer(1)
+    await other.start()
+    await other._coordinated(
+        AddPartitionsToTxnRequest(
+            other._id, other._pid, other._epoch, [(other._wire["staff"], [0])]
+        ),
+        _first_error,
+    )
+    key = TopicPartition(other._wire["staff"], 0)
+    await other._produce({key: other._batches(key, [Entry(b"k", b"open")], 0)})
+    with requests() as sent:
+        writer = await started()
+        await writer.commit({STAFF: [Entry(b"k", b"1")]})
+    assert "WriteTxnMarkersRequest" not in sent
+    assert await end_of(log, STAFF) == 3
+    await other.close()
+
+
+@pytest.mark.parametrize("what", [DescribeProducersRequest, DescribeTransactionsRequest])
+async def test_who_may_not_look_goes_on(
+    log: KafkaLog, started: Any, what: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = AIOKafkaClient.send
+
+    async def refusing(self: AIOKafkaClient, node: int, request: Any, **options: Any) -> Any:
+        if isinstance(request, what):
+            if what is DescribeProducersRequest:
+                return SimpleNamespace(topics=[("outcomes", [(0, 29, None, [], {})], {})])
+            return SimpleNamespace(transaction_states=[(53, "", "", 0, 0, -1, -1, [], {})])
+        return await send(self, node, request, **options)
+
+    monkeypatch.setattr(AIOKafkaClient, "send", refusing)
+    with structlog.testing.capture_logs() as said:
+        writer = await started()
+    assert [one["event"] for one in said].count("cannot look for forgotten transactions") == 1
+    await writer.commit({A: [Entry(b"k", b"1")]})
+    assert await committed(log, A) == [b"1"]
+
+
+async def test_who_may_not_write_stops_and_says_what_to_do(
+    log: KafkaLog, started: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = AIOKafkaClient.send
+    await forget(await started(), b"1", commit=True)
+
+    async def refusing(self: AIOKafkaClient, node: int, request: Any, **options: Any) -> Any:
+        if isinstance(request, WriteTxnMarkersRequest):
+            (marker,) = request._markers
+            ((topic, (partition,)),) = marker.topics.items()
+            return SimpleNamespace(markers=[(7, [(topic, [(partition, 31, {})], {})], {})])
+        return await send(self, node, request, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AIOKafkaClient, "send", refusing)
+        with pytest.raises(Refused, match=r"was committed.* let it Alter the cluster"):
+            await started()
+    # Given the right, the next one does it.
+    await started()
+    assert await committed(log, B) == [b"1"]
