@@ -156,12 +156,6 @@ TURN_RECORDS_MAX: Final = 4_096
 TURN_BYTES_MAX: Final = 4 << 20
 """Bytes of values in one turn: a turn ends with the record that passes it."""
 
-TURNS_IN_HAND_MAX: Final = int(__import__("os").environ.get("PERMITS", "4"))
-"""Turns of one worker that are decided and written at once. More wait, and gather records."""
-
-PERMIT_MS_MAX: Final = 500
-"""A turn that is in hand for longer is not counted among them any more."""
-
 TURN_DECIDE_MS_MAX: Final = 30 * SECOND_MS
 """A turn not answered by then counts as a failed decision."""
 
