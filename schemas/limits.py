@@ -156,6 +156,13 @@ TURN_RECORDS_MAX: Final = 4_096
 TURN_BYTES_MAX: Final = 4 << 20
 """Bytes of values in one turn: a turn ends with the record that passes it."""
 
+TURNS_IN_HAND_MAX: Final = 4
+"""Turns of one worker that are decided and written at once. More wait, and gather records: on one
+machine 4 halved the p99 at 500 and at 2,000 scans a second against 16, and 2 raised it again."""
+
+PERMIT_MS_MAX: Final = 500
+"""A turn that is in hand for longer is not counted among them any more."""
+
 TURN_DECIDE_MS_MAX: Final = 30 * SECOND_MS
 """A turn not answered by then counts as a failed decision."""
 

@@ -125,6 +125,39 @@ class Barriers:
                     answer.set_result(found)
 
 
+class Permit:
+    """A worker's leave to have one more turn in hand. It runs out, so that a turn that is held up
+    by something of its own does not hold up others."""
+
+    def __init__(self, of: asyncio.Semaphore) -> None:
+        self._of: asyncio.Semaphore | None = of
+        loop = asyncio.get_running_loop()
+        self._end = loop.call_later(limits.PERMIT_MS_MAX / 1000, self.give_back)
+
+    def give_back(self) -> None:
+        """The first time counts."""
+        of, self._of = self._of, None
+        if of is not None:
+            self._end.cancel()
+            of.release()
+
+
+class Permits:
+    """Lets a few turns be in hand at once, those that wait first come first served.
+
+    A broker that is asked for all partitions' transactions at once answers all of them late. While
+    a partition waits its records gather, and its turn is the larger: so turns are as small as the
+    broker can keep up with.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._left = asyncio.Semaphore(count)
+
+    async def take(self) -> Permit:
+        await self._left.acquire()
+        return Permit(self._left)
+
+
 class Backoff:
     """A pause that doubles."""
 
@@ -222,6 +255,7 @@ class Ledger:
         self.restore_reader = source.reader()
         self._references_reader = source.reader()
         self.barriers = Barriers(self.ends, self.layout.references)
+        self.permits = Permits(limits.TURNS_IN_HAND_MAX)
         self.keeper = ReferenceKeeper(
             self._references_reader, self.ends, self.layout.references, references
         )
@@ -655,7 +689,6 @@ class Owner:
     async def _decide_on(self) -> None:
         """Turn after turn; raises what ends it."""
         feeds, wake = self._feeds, self._wake
-        loop = asyncio.get_running_loop()
         while True:
             wake.clear()
             if self._anew:
@@ -663,31 +696,42 @@ class Owner:
             if all(feed.head() is None for feed in feeds):
                 await self._idle(wake.wait())
                 continue
-            began = loop.time()
-            cuts = [feed.reached for feed in feeds]
-            ends = await self._idle(self._ledger.barriers.ask(self._places))
-            ends_of = [ends[place] for place in self._places]
-            for feed, cut, end in zip(feeds, cuts, ends_of, strict=True):
-                if end < cut:
-                    raise LogUnavailable(f"{feed.topic} was read to {cut} but ends at {end}")
-            keeper = self._ledger.keeper
-            if not keeper.reached(ends):
-                await self._idle(self._patiently(partial(keeper.reach, ends), "reference topics"))
-            merged = Merged.BLOCKED
-            while merged is not Merged.DONE:
-                wake.clear()
-                records: list[Record] = []
-                merged = merge(
-                    feeds, cuts, ends_of, records, limits.TURN_RECORDS_MAX, limits.TURN_BYTES_MAX
-                )
-                if records:
-                    metrics.LEDGER_BARRIER_SECONDS.observe(loop.time() - began)
-                    changed_staff = await self._take_turn(records, began)
-                    began = loop.time()
-                    if changed_staff:
-                        break  # the next turn must see that: only a new barrier waits for it
-                elif merged is Merged.BLOCKED:
-                    await self._idle(self._patiently(wake.wait, "command topics", ends_of))
+            permit = await self._idle(self._ledger.permits.take())
+            try:
+                await self._turns_to_barrier(permit)
+            finally:
+                permit.give_back()
+
+    async def _turns_to_barrier(self, permit: Permit) -> None:
+        """One barrier, and turns up to it."""
+        feeds, wake, loop = self._feeds, self._wake, asyncio.get_running_loop()
+        began = loop.time()
+        cuts = [feed.reached for feed in feeds]
+        ends = await self._idle(self._ledger.barriers.ask(self._places))
+        ends_of = [ends[place] for place in self._places]
+        for feed, cut, end in zip(feeds, cuts, ends_of, strict=True):
+            if end < cut:
+                raise LogUnavailable(f"{feed.topic} was read to {cut} but ends at {end}")
+        keeper = self._ledger.keeper
+        if not keeper.reached(ends):
+            permit.give_back()
+            await self._idle(self._patiently(partial(keeper.reach, ends), "reference topics"))
+        merged = Merged.BLOCKED
+        while merged is not Merged.DONE:
+            wake.clear()
+            records: list[Record] = []
+            merged = merge(
+                feeds, cuts, ends_of, records, limits.TURN_RECORDS_MAX, limits.TURN_BYTES_MAX
+            )
+            if records:
+                metrics.LEDGER_BARRIER_SECONDS.observe(loop.time() - began)
+                changed_staff = await self._take_turn(records, began)
+                began = loop.time()
+                if changed_staff:
+                    break  # the next turn must see that: only a new barrier waits for it
+            elif merged is Merged.BLOCKED:
+                permit.give_back()
+                await self._idle(self._patiently(wake.wait, "command topics", ends_of))
 
     async def _patiently(
         self, wait: Callable[[], Coroutine[Any, Any, object]], what: str, ends: Sequence[int] = ()

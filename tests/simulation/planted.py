@@ -91,7 +91,7 @@ BUGS = (
         (
             Change(
                 ledger.Owner,
-                "_decide_on",
+                "_turns_to_barrier",
                 "ends = await self._idle(self._ledger.barriers.ask(self._places))",
                 """
                 seen = self._ledger.references.offsets
@@ -106,7 +106,7 @@ BUGS = (
         (
             Change(
                 ledger.Owner,
-                "_decide_on",
+                "_turns_to_barrier",
                 "if not keeper.reached(ends):",
                 "if False:",
             ),
@@ -130,7 +130,7 @@ BUGS = (
         (
             Change(
                 ledger.Owner,
-                "_decide_on",
+                "_turns_to_barrier",
                 "feeds, cuts, ends_of, records, limits.TURN_RECORDS_MAX, limits.TURN_BYTES_MAX",
                 "feeds, ends_of, ends_of, records, limits.TURN_RECORDS_MAX, limits.TURN_BYTES_MAX",
             ),
@@ -142,7 +142,7 @@ BUGS = (
         (
             Change(
                 ledger.Owner,
-                "_decide_on",
+                "_turns_to_barrier",
                 "if records:",
                 """
                 rank = self._ledger.layout.commands.index
@@ -165,7 +165,7 @@ BUGS = (
     Bug(
         "a turn does not wait for the staff records of the turn before it",
         100,
-        (Change(ledger.Owner, "_decide_on", "if changed_staff:", "if False:"),),
+        (Change(ledger.Owner, "_turns_to_barrier", "if changed_staff:", "if False:"),),
     ),
     Bug(
         "memory is kept after a fence",
