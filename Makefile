@@ -40,7 +40,7 @@ lint: $(INSTALLED)
 
 # Short: under 5 minutes. FULL=1: all of it, hours on a small machine.
 bench: $(INSTALLED) $(PEERS)
-	$(BIN)/python -m bench run $(if $(filter 1,$(FULL)),--full --plots docs)
+	$(BIN)/python -m bench run $(if $(filter 1,$(FULL)),--full --docs docs)
 
 install: $(INSTALLED)
 

@@ -1,4 +1,4 @@
-"""`python -m bench run|compare|baseline|lock|profile`: measure, and say what moved."""
+"""`python -m bench run|compare|baseline|docs|lock|profile`: measure, and say what moved."""
 
 from __future__ import annotations
 
@@ -46,6 +46,9 @@ class Bench:
         assert self.broker.pid is not None
         return self.broker.pid
 
+    def _engines(self, names: list[str]) -> list[Engine]:
+        return [e for e in ENGINES if e.name in names or (not names and (self.full or e.short))]
+
     async def throughput(
         self, names: list[str], sizes: list[int], before: dict[str, Any]
     ) -> dict[str, Any]:
@@ -54,7 +57,7 @@ class Bench:
         out = {size: dict(engines) for size, engines in before.items()}
         for size in sizes or ([300_000, 2_000_000] if self.full else [60_000]):
             repeats = 3 if self.full and size < 1_000_000 else 1
-            engines = [e for e in ENGINES if not names or e.name in names]
+            engines = self._engines(names)
             if size > 1_000_000:
                 engines = [e for e in engines if e.slow == 1]
             runs: dict[str, list[Measured]] = {engine.name: [] for engine in engines}
@@ -99,8 +102,8 @@ class Bench:
         Also what warms the broker up: the first engine to be measured would pay for that.
         """
         out = {}
-        for engine in ENGINES:
-            if not engine.judged or (names and engine.name not in names):
+        for engine in self._engines(names):
+            if not engine.judged:
                 continue
             prepared = prepare(Shape(int(20_000 * max(0.25, engine.slow))))
             try:
@@ -118,6 +121,7 @@ class Bench:
     async def latency(self, names: list[str]) -> list[dict[str, Any]]:
         rates = [100, 500, 2_000, 10_000] if self.full else [500]
         seconds = 20 if self.full else 8
+        warm_s = 30 if self.full else 12
         others = latency.other_topics()
         known = {engine.name: engine for engine in (*ENGINES, latency.STREAMS_MIN)}
         out = []
@@ -128,7 +132,7 @@ class Bench:
             try:
                 found = await latency.measure(
                     self.broker.bootstrap, self._pid, known[name], rates, self.home / "runs",
-                    seconds, others=theirs,
+                    seconds, warm_s, others=theirs,
                 )  # fmt: skip
             except Failed as error:
                 self.console.print(f"{name}: failed: {error}")
@@ -179,11 +183,8 @@ async def _run(arguments: argparse.Namespace, console: Console, home: Path) -> N
     finally:
         bench.broker.kill()
         database.kill()
-    if arguments.plots:
-        subprocess.run(
-            [str(PEERS_PYTHON), str(ROOT / "bench" / "plots.py"), str(file), arguments.plots],
-            check=True,
-        )
+    if arguments.docs:
+        _write_docs(results, file, arguments.docs)
     for part, one in results["conditions"].items():
         console.print(
             f"{part}: {one['cpu']}, {one['cores']} cores, load {one['load_average'][0]:.1f}, "
@@ -193,15 +194,22 @@ async def _run(arguments: argparse.Namespace, console: Console, home: Path) -> N
     report.print_ratios(console, results["ratios"])
 
 
+def _write_docs(results: dict[str, Any], file: Path, folder: Path) -> None:
+    (folder / "figures.md").write_text(report.page(results), "utf-8")
+    subprocess.run(
+        [str(PEERS_PYTHON), str(ROOT / "bench" / "plots.py"), str(file), str(folder)], check=True
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("do", choices=("run", "compare", "baseline", "lock", "profile"))
+    parser.add_argument("do", choices=("run", "compare", "baseline", "docs", "lock", "profile"))
     parser.add_argument("--full", action="store_true", help="all sizes and repeats")
     parser.add_argument("--only", help=f"parts with commas: {','.join(PARTS)}")
     parser.add_argument("--engines", help="only these, with commas")
     parser.add_argument("--sizes", help="inputs of the throughput runs, with commas")
     parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--plots", help="draw all results into this folder, as SVG")
+    parser.add_argument("--docs", type=Path, help="write figures and pictures into this folder")
     arguments = parser.parse_args()
     console = Console(width=max(120, int(os.environ.get("COLUMNS", "0"))))
     if arguments.do == "lock":
@@ -212,6 +220,8 @@ def main() -> None:
     elif arguments.do == "profile":
         for stage, cost_us in profile.costs():
             console.print(f"{cost_us:6.2f} µs  {stage}", highlight=False)
+    elif arguments.do == "docs":
+        _write_docs(report.read(arguments.results), arguments.results, arguments.docs)
     elif arguments.do == "baseline":
         now = report.read(arguments.results)["ratios"]
         report.BASELINE.write_text(json.dumps(now, indent=1, sort_keys=True) + "\n", "utf-8")

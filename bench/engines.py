@@ -48,6 +48,8 @@ class Engine:
     """Whether its answers are compared: a limit decides nothing."""
     slow: float = 1.0
     """This part of the inputs is enough."""
+    short: bool = True
+    """It is in the short form."""
 
 
 async def _plain_outputs(run: Run) -> None:
@@ -145,11 +147,12 @@ ENGINES: Final = (
     Engine("realname x2", "this project, two workers", _ours(2)),
     Engine("streams-rocksdb", "Kafka Streams, EOS v2, RocksDB, 1 thread", streams("rocksdb")),
     Engine("streams-memory", "Kafka Streams, EOS v2, in memory, 1 thread", streams("memory")),
-    Engine("streams-memory x2", "the same, 2 threads", streams("memory", 2)),
+    Engine("streams-memory x2", "the same, 2 threads", streams("memory", 2), short=False),
     Engine(
         "streams-memory waits",
         "1 thread, and waits 100 ms for topics that have nothing, to keep their order",
         streams("memory", idle_ms=100),
+        short=False,
     ),
     Engine(
         "quix",
@@ -169,5 +172,6 @@ ENGINES: Final = (
         "the loop without rules: librdkafka",
         _limit("bench.peers.bare_confluent"),
         judged=False,
+        short=False,
     ),
 )

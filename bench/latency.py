@@ -196,17 +196,21 @@ async def measure(
     engine: Engine,
     rates: Sequence[int],
     home: Path,
-    seconds: float = 20,
+    seconds: float,
+    warm_s: float,
     partitions: int = 16,
     others: tuple[str, ...] = (),
 ) -> list[Latency]:
-    """All rates, one after another, on one running engine."""
+    """All rates, one after another, on one running engine.
+
+    `warm_s`: how long it runs before; the broker and the engines in Java get faster all the while.
+    """
     # A few inputs, so that there is a stream to begin with.
     shape = Shape(1_000, persons=PERSONS, moving=False, partitions=partitions)
     live = await up(brokers, broker_pid, engine, shape, home)
     found = []
     try:
-        await live.send(2_000, 0, 10, others)  # warm-up
+        await live.send(2_000, 0, warm_s, others)
         for per_s in rates:
             one = await live.send(per_s, 3, seconds, others)
             found.append(replace(one, engine=engine.name))

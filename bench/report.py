@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -163,6 +163,114 @@ def print_latency(console: Console, runs: Sequence[Mapping[str, Any]]) -> None:
             f"{one['unanswered']}",
         )  # fmt: skip
     console.print(table)
+
+
+def page(results: Mapping[str, Any]) -> str:
+    """docs/figures.md: all that was measured, as tables."""
+    out = [
+        "# Figures",
+        "<!-- written by `make bench FULL=1`, or `python -m bench docs`; do not edit -->",
+        "What is measured, and how to read it: [performance](performance.md).",
+        "## Against the targets",
+        _rows(
+            ("target", "aim", "measured", ""),
+            (
+                (
+                    target.about,
+                    f"{'≤' if target.at_most else '≥'} {target.aim:,g}",
+                    _figure(value),
+                    "met" if target.met(value) else "missed",
+                )
+                for target in TARGETS
+                if (value := results["ratios"].get(target.name)) is not None
+            ),
+        ),
+    ]
+    for size, engines in results.get("throughput", {}).items():
+        ours = engines.get("realname", {}).get("per_s", {}).get("median", float("nan"))
+        out += [
+            f"## {int(size):,} inputs",
+            _rows(
+                ("engine", "runs", "inputs/s: median (min, max)", "× ours", "CPU µs an input",
+                 "broker's µs", "MB", "right answers"),
+                (
+                    (
+                        name,
+                        str(len(one["runs"])),
+                        "{median:,.0f} ({min:,.0f}, {max:,.0f})".format(**one["per_s"]),
+                        f"{one['per_s']['median'] / ours:.2f}",
+                        f"{one['cpu_us']['median']:.1f}",
+                        f"{one['broker_us']['median']:.1f}",
+                        f"{one['rss_mb']['median']:,.0f}",
+                        _right(one["runs"]),
+                    )
+                    for name, one in sorted(
+                        engines.items(), key=lambda item: -item[1]["per_s"]["median"]
+                    )
+                ),
+            ),
+        ]  # fmt: skip
+    if "check" in results:
+        out += ["## Answers to a stream that waits", _rows(
+            ("engine", "right"), results["check"].items())]  # fmt: skip
+    if "latency" in results:
+        names = ("p50_ms", "p99_ms", "p999_ms", "max_ms")
+        out += [
+            "## Latency, ms",
+            _rows(
+                ("engine", "scans/s", "p50", "p99", "p99.9", "max", "cores", "broker's cores",
+                 "unanswered"),
+                (
+                    (one["engine"], f"{one['per_s']:,}", *(f"{one[name]:,.1f}" for name in names),
+                     f"{one['cpu']:.2f}", f"{one['broker_cpu']:.2f}", str(one["unanswered"]))
+                    for one in results["latency"]
+                ),
+            ),
+        ]  # fmt: skip
+    for part, title in (("restore", "Restore"), ("projector", "Projector")):
+        if part in results:
+            out += [f"## {title}", _rows(("", ""), _flat(results[part]))]
+    for name, found in results.get("scale", {}).items():
+        out += [f"## Scale: {name}"]
+        if isinstance(found, list):
+            columns = tuple(found[0])
+            rows = (tuple(_value(one[column]) for column in columns) for one in found)
+            out.append(_rows(columns, rows))
+        else:
+            out.append(_rows(("", ""), _flat(found)))
+    out += ["## Conditions", _rows(
+        ("part", "at", "machine", "cores", "load at the end", "steal"),
+        (
+            (part, one["at"], one["cpu"], str(one["cores"]), f"{one['load_average'][0]:.1f}",
+             f"{one['steal']:.1%}")
+            for part, one in results["conditions"].items()
+        ),
+    )]  # fmt: skip
+    return "\n\n".join(out) + "\n"
+
+
+def _rows(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _flat(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(name, _value(value)) for name, value in found.items()]
+
+
+def _value(value: Any) -> str:
+    return f"{value:,.2f}" if isinstance(value, float) else f"{value:,}" if isinstance(
+        value, int
+    ) else str(value)  # fmt: skip
+
+
+def _right(runs: Sequence[Mapping[str, Any]]) -> str:
+    compared = sum(one["compared"] for one in runs)
+    if not compared:
+        return "decides nothing"
+    wrong = sum(one["different"] for one in runs)
+    lost = sum(one["missing"] + one["twice"] for one in runs)
+    return f"{1 - wrong / compared:.1%}" + (f", {lost:,} missing or twice" if lost else "")
 
 
 def print_ratios(console: Console, found: Mapping[str, float]) -> None:
