@@ -52,9 +52,16 @@ def kill(processes: Sequence[psutil.Process]) -> None:
 
 
 def log_tail(log: Path) -> str:
-    """The last lines of a server's log."""
-    lines = log.read_text("utf-8", "replace").splitlines()
-    return "\n".join(lines[-limits.LOCAL_LOG_TAIL_LINES_MAX :])
+    """The last lines of a server's log, and before them where it first told of an error: what it
+    says while it ends may be longer than the tail."""
+    most = limits.LOCAL_LOG_TAIL_LINES_MAX
+    lines = log.read_text("utf-8", "replace").splitlines()[-10 * most :]
+    tail_at = max(0, len(lines) - most)
+    error_at = next(
+        (at for at, line in enumerate(lines) if "ERROR" in line or "FATAL" in line), tail_at
+    )
+    early = lines[error_at : min(error_at + most, tail_at)]
+    return "\n".join([*early, *["…"][: len(early)], *lines[tail_at:]])
 
 
 def _ended(process: psutil.Process) -> bool:

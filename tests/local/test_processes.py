@@ -1,11 +1,13 @@
-"""Processes are known by their pid and their arguments."""
+"""Processes are known by their pid and their arguments, and their logs told from the error on."""
 
 import os
 import shutil
+from pathlib import Path
 
 import psutil
 
 from local import processes
+from schemas import limits
 
 
 def test_a_process_is_known_from_its_first_moment() -> None:
@@ -28,3 +30,15 @@ def test_one_that_ended_at_once_is_not_waited_for() -> None:
         pass
     processes.await_arguments(pid)
     os.waitpid(pid, 0)
+
+
+def test_the_tail_of_a_log_begins_with_the_first_error(tmp_path: Path) -> None:
+    most = limits.LOCAL_LOG_TAIL_LINES_MAX
+    log = tmp_path / "log"
+    log.write_text("\n".join(["starting", "ERROR port taken", *["stopping"] * 3 * most, "end"]))
+    tail = processes.log_tail(log).splitlines()
+    assert tail[0] == "ERROR port taken"
+    assert tail[-1] == "end"
+    assert len(tail) == 2 * most + 1
+    log.write_text("\n".join(["starting"] * 3 * most))
+    assert processes.log_tail(log).splitlines() == ["starting"] * most
