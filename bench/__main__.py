@@ -35,10 +35,11 @@ RESULTS: Final = ROOT / "bench-results.json"
 
 
 class Bench:
-    def __init__(self, console: Console, home: Path, full: bool) -> None:
+    def __init__(self, console: Console, home: Path, full: bool, repeats: int) -> None:
         self.console = console
         self.home = home
         self.full = full
+        self.repeats = repeats
         self.broker = Broker(home, heap_mb=HEAP_MB)
 
     @property
@@ -56,7 +57,7 @@ class Bench:
         warm = 100_000 if self.full else 30_000
         out = {size: dict(engines) for size, engines in before.items()}
         for size in sizes or ([300_000, 2_000_000] if self.full else [60_000]):
-            repeats = 3 if self.full and size < 1_000_000 else 1
+            repeats = self.repeats if self.full and size < 1_000_000 else 1
             engines = self._engines(names)
             if size > 1_000_000:
                 engines = [e for e in engines if e.slow == 1]
@@ -149,7 +150,7 @@ async def _run(arguments: argparse.Namespace, console: Console, home: Path) -> N
     sizes = [int(size) for size in arguments.sizes.split(",")] if arguments.sizes else []
     file: Path = arguments.results
     results: dict[str, Any] = report.read(file) if file.exists() else {}
-    bench = Bench(console, home, arguments.full)
+    bench = Bench(console, home, arguments.full, arguments.repeats)
     database = Database(home)
     bench.broker.start()
     try:
@@ -208,6 +209,7 @@ def main() -> None:
     parser.add_argument("--only", help=f"parts with commas: {','.join(PARTS)}")
     parser.add_argument("--engines", help="only these, with commas")
     parser.add_argument("--sizes", help="inputs of the throughput runs, with commas")
+    parser.add_argument("--repeats", type=int, default=3, help="of a throughput run of --full")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--docs", type=Path, help="write figures and pictures into this folder")
     arguments = parser.parse_args()

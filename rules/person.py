@@ -17,8 +17,9 @@ STATE_FORMAT: Final = 1
 NAMED_DIGEST_BYTES: Final = 8
 
 
-class Part(msgspec.Struct, frozen=True, array_like=True):
-    """Base of the parts: immutable, so that a copy of a person may share them."""
+class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Base of the parts: immutable, so that a copy of a person may share them. Nothing here can be
+    in a cycle, so the collector need not look at any of it (`gc`)."""
 
 
 class Identity(Part, frozen=True):
@@ -93,7 +94,7 @@ class ClockIn(Part, frozen=True):
     at_ms: int
 
 
-class Person(msgspec.Struct, array_like=True):
+class Person(msgspec.Struct, array_like=True, gc=False):
     """All of one person. Mutable only while `evolve` builds the next one."""
 
     version: int = 0
