@@ -112,7 +112,7 @@ class Bench:
                     self.broker.bootstrap, self._pid, engine, prepared, self.home / "runs"
                 )
             except Failed as error:
-                out[engine.name] = f"failed: {error}"
+                out[engine.name] = f"failed: {str(error).splitlines()[0]}"
                 continue
             right = found.compared - found.different
             out[engine.name] = f"{right} of {len(prepared.messages)} {found.example}".strip()
