@@ -89,7 +89,10 @@ async def ended(process: Process, seconds: float = 20) -> None:
 
 
 async def _kill_at(stage: Stage, point: str) -> None:
-    """Let a worker kill itself at a point of a turn, and another take its place."""
+    """Let one of two, or of four, workers kill itself at a point of a turn, and another take its
+    place."""
+    for _ in range(stage.random.choice((0, 2))):
+        await stage.worker()
     turns = 1 if point == "staff" else stage.random.randrange(2, 20)
     victim = await stage.worker(DRILL_KILL=f"{point}:{turns}")
     victim.dying = True
@@ -100,31 +103,31 @@ async def _kill_at(stage: Stage, point: str) -> None:
     await stage.resumed()
 
 
-@drill()
+@drill(workers=1)
 async def kill_decided(stage: Stage) -> None:
     """SIGKILL after deciding, before anything is sent."""
     await _kill_at(stage, "decided")
 
 
-@drill(short=True)
+@drill(workers=1, short=True)
 async def kill_sent(stage: Stage) -> None:
     """SIGKILL when all is sent, before the transaction ends."""
     await _kill_at(stage, "sent")
 
 
-@drill()
+@drill(workers=1)
 async def kill_ending(stage: Stage) -> None:
     """SIGKILL while the end of the transaction is under way."""
     await _kill_at(stage, "ending")
 
 
-@drill()
+@drill(workers=1)
 async def kill_committed(stage: Stage) -> None:
     """SIGKILL after the commit, before the worker has taken it in."""
     await _kill_at(stage, "committed")
 
 
-@drill()
+@drill(workers=1)
 async def kill_staff(stage: Stage) -> None:
     """SIGKILL right after staff records were committed."""
     await _kill_at(stage, "staff")

@@ -34,7 +34,7 @@ async def test_decides_what_waits_and_what_comes(deployment: Any) -> None:
     await deployment.outcomes()
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 async def test_killed_at_any_time(deployment: Any, seed: int) -> None:
     chance = random.Random(seed)
     await deployment.send(_commands(3000, seed))
