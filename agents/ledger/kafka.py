@@ -312,12 +312,15 @@ class KafkaWriter:
             again=False,
         )
 
+    async def end_forgotten(self) -> None:
+        await self._forgotten.end(Producer(self._pid, self._epoch))
+
     async def close(self) -> None:
         await self._client.close()
 
     async def _before_transaction(self) -> None:
         if self._unbroken is None or self._connection() is not self._unbroken:
-            await self._forgotten.end(Producer(self._pid, self._epoch))
+            await self.end_forgotten()
 
     def _connection(self) -> object:
         """The open connection to the coordinator; None if there is none."""

@@ -34,7 +34,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from itertools import islice
 from typing import Any, Final, TypeVar
@@ -751,11 +751,20 @@ class Owner:
                 self.why = f"waits for {what} to be readable up to their end: {behind or '...'}"
                 self._log.error("the barrier is not reached: a foreign transaction?", behind=behind)
                 self.held = True
+                await self._end_forgotten()
             task.result()
         finally:
             task.cancel()
             if self.held:
                 self.held, self.why = False, None
+
+    async def _end_forgotten(self) -> None:
+        """What holds readers up, of `staff` above all, may be the own last transaction; who waits
+        for it begins no other, before which that would be seen to."""
+        assert self._writer is not None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limits.COMMIT_MS_MAX / 1000):
+                await self._writer.end_forgotten()
 
     async def _take_turn(self, records: list[Record], began: float) -> bool:
         """Have the records decided, and commit that. Whether it wrote to the staff topic."""

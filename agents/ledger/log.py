@@ -166,6 +166,12 @@ class Writer(Protocol):
         only a later producer's `start` tells what happened.
         """
 
+    async def end_forgotten(self) -> None:
+        """End the last transaction wherever the log has forgotten to; not while one is under way.
+
+        Raises LogUnavailable, Refused.
+        """
+
     async def close(self) -> None: ...
 
 

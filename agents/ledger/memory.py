@@ -791,6 +791,9 @@ class MemoryWriter:
             "end", lambda: self._cluster.end(self._name, self._epoch, commit=True), again=False
         )
 
+    async def end_forgotten(self) -> None:
+        """This log forgets nothing."""
+
     async def close(self) -> None:
         """Nothing is open."""
 
