@@ -166,7 +166,8 @@ def test_two_neighbours_swapped_are_always_noticed(number: str, at: int) -> None
 @given(
     st.from_regex(
         # Districts that are still there: the others know when a county ended.
-        r"(110101|310104)(19[5-9]|20[01])[0-9][01][0-9][0-3][0-9]{4}", fullmatch=True
+        r"(110101|310104)(19[5-9]|20[01])[0-9][01][0-9][0-3][0-9]{4}",
+        fullmatch=True,
     ),
     st.one_of(st.none(), st.sampled_from(ID_CHARACTERS)),
 )
