@@ -3,6 +3,7 @@
 # make drills        break it on purpose under load, and judge (RUNS=30: long; ONLY=zombie SEED=7;
 #                    PLANTED=all: errors that must be caught)
 # make lint          style, types, layers
+# make bench         measure it beside its peers (FULL=1: all of it, and the figures in docs)
 # make install       the environment in .venv, exactly as locked (the others do it first)
 # make lock          resolve the dependencies anew (UPGRADE=1: to their newest versions)
 # make secrets       secrets for docker-compose.yml, those that are not there yet
@@ -12,7 +13,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .ONESHELL:
-.PHONY: demo test drills lint install lock secrets clean
+.PHONY: demo test drills lint bench install lock secrets clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection
 from typing import Final, NamedTuple
 
 import structlog
@@ -34,6 +34,7 @@ from aiokafka.errors import (
 )
 from aiokafka.structs import TopicPartition
 
+from agents.ledger.backoff import Backoff
 from agents.ledger.log import LogUnavailable, Refused
 from agents.ledger.wire import (
     DescribeProducersRequest,
@@ -110,11 +111,10 @@ class Forgotten:
 
         Raises LogUnavailable, Refused.
         """
-        pause_ms = limits.TRANSACTION_RETRY_MS
+        pause = Backoff(limits.TRANSACTION_RETRY_MS)
         try:
             while self._looks and not await self._ended(own):
-                await asyncio.sleep(pause_ms / 1000)
-                pause_ms = min(pause_ms * 2, limits.BROKER_RETRY_MS_MAX)
+                await pause.sleep()
         except _CannotLook as error:
             self._give_up(error)
 
@@ -188,7 +188,7 @@ class Forgotten:
 
         async def ask(leader: int, group: list[TopicPartition]) -> set[TopicPartition]:
             try:
-                answer = await self._client.send(leader, DescribeProducersRequest(_topics(group)))
+                answer = await self._client.send(leader, DescribeProducersRequest(group))
             except (IncompatibleBrokerVersion, NotImplementedError) as error:
                 raise _CannotLook(str(error)) from error
             except KafkaError as error:
@@ -218,7 +218,7 @@ class Forgotten:
 
     async def _last(self) -> _Last | None:
         """What the coordinator knows; None if nothing."""
-        pause_ms = limits.BROKER_RETRY_MS_MIN
+        pause = Backoff()
         while True:
             try:
                 coordinator = await self._client.coordinator_lookup(
@@ -242,8 +242,7 @@ class Forgotten:
             except KafkaError as error:
                 if not (isinstance(error, KafkaConnectionError) or error.retriable):
                     raise LogUnavailable(f"transaction coordinator: {error!r}") from error
-            await asyncio.sleep(pause_ms / 1000)
-            pause_ms = min(pause_ms * 2, limits.BROKER_RETRY_MS_MAX)
+            await pause.sleep()
 
     async def _write(self, forgotten: Collection[_Open], commit: bool) -> None:
         """Write the markers that are missing.
@@ -260,7 +259,7 @@ class Forgotten:
                 one = by_place[place]
                 alike[one.producer, max(0, one.coordinator_epoch)].append(place)
             markers = [
-                Marker(producer.id, producer.epoch, commit, _topics(places), coordinator_epoch)
+                Marker(producer.id, producer.epoch, commit, places, coordinator_epoch)
                 for (producer, coordinator_epoch), places in alike.items()
             ]
             try:
@@ -306,7 +305,7 @@ class Forgotten:
     ) -> None:
         """Ask the places' leaders until each place is answered for; `ask` says which are."""
         left = set(places)
-        pause_ms = limits.BROKER_RETRY_MS_MIN
+        pause = Backoff()
         while True:
             by_leader: dict[int, list[TopicPartition]] = defaultdict(list)
             for place in sorted(left):
@@ -318,15 +317,7 @@ class Forgotten:
             if not left:
                 return
             await self._client.force_metadata_update()
-            await asyncio.sleep(pause_ms / 1000)
-            pause_ms = min(pause_ms * 2, limits.BROKER_RETRY_MS_MAX)
-
-
-def _topics(places: Collection[TopicPartition]) -> Mapping[str, list[int]]:
-    topics: dict[str, list[int]] = defaultdict(list)
-    for topic, partition in places:
-        topics[topic].append(partition)
-    return topics
+            await pause.sleep()
 
 
 def _words(identity: str, found: Collection[_Open]) -> str:

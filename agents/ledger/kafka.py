@@ -28,10 +28,11 @@ from aiokafka.protocol.transaction import (
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.structs import TopicPartition
 
+from agents.ledger.backoff import Backoff
 from agents.ledger.forgotten import Forgotten, Producer
 from agents.ledger.log import Fenced, Layout, LogUnavailable, Place, Refused, Writable
 from agents.ledger.reading import KafkaReader
-from agents.ledger.wire import TopicIdsRequest
+from agents.ledger.wire import TopicIdsRequest, by_topic
 from deployment.catalog import Catalog
 from schemas import limits
 
@@ -100,7 +101,7 @@ class KafkaLog:
 
     async def _connect(self, client: AIOKafkaClient) -> None:
         """Wait until a broker answers and knows all topics."""
-        pause_ms = limits.BROKER_RETRY_MS_MIN
+        pause = Backoff()
         wire = set(self._wire.values())
         while True:
             try:
@@ -113,8 +114,7 @@ class KafkaLog:
                 log.warning("topics are missing: waiting for them", topics=sorted(missing))
             except KafkaError as error:
                 log.warning("no broker answers: waiting", brokers=self._brokers, error=str(error))
-            await asyncio.sleep(pause_ms / 1000)
-            pause_ms = min(pause_ms * 2, limits.BROKER_RETRY_MS_MAX)
+            await pause.sleep()
 
     def membership(self) -> KafkaMembership:
         return KafkaMembership(
@@ -286,15 +286,12 @@ class KafkaWriter:
         for (topic, partition), group in entries.items():
             key = TopicPartition(self._wire[topic], partition)
             queues[key] = self._batches(key, group, now_ms)
-        topics: dict[str, list[int]] = {}
-        for key in queues:
-            topics.setdefault(key.topic, []).append(key.partition)
         await self._coordinated(
             AddPartitionsToTxnRequest(
                 transactional_id=self._id,
                 producer_id=self._pid,
                 producer_epoch=self._epoch,
-                topics=list(topics.items()),
+                topics=list(by_topic(queues).items()),
             ),
             _first_error,
             before=self._before_transaction,
@@ -345,7 +342,7 @@ class KafkaWriter:
         broker that is connected to next may just have forgotten to end the one before.
         """
         loop = asyncio.get_running_loop()
-        pause_ms = limits.BROKER_RETRY_MS_MIN
+        pause = Backoff()
         late_at = loop.time() + limits.MARKERS_MS_MAX / 1000
         smooth = True
         while True:
@@ -379,8 +376,7 @@ class KafkaWriter:
                 if not lost or (sent and not again):
                     raise LogUnavailable(f"transaction coordinator: {error!r}") from error
                 self._coordinator = None
-            await asyncio.sleep(pause_ms / 1000)
-            pause_ms = min(pause_ms * 2, limits.BROKER_RETRY_MS_MAX)
+            await pause.sleep()
 
     def _batches(
         self, key: TopicPartition, entries: Sequence[Writable], now_ms: int
@@ -424,7 +420,7 @@ class KafkaWriter:
 
     async def _produce(self, queues: dict[TopicPartition, deque[bytes]]) -> None:
         """Write all batches, those of one partition one after another."""
-        pause_ms = limits.BROKER_RETRY_MS_MIN
+        pause = Backoff()
         while queues:
             by_leader: dict[int, list[TopicPartition]] = {}
             leaderless = False
@@ -441,8 +437,7 @@ class KafkaWriter:
                 del queues[key]
             if leaderless or any(again):
                 await self._client.force_metadata_update()
-                await asyncio.sleep(pause_ms / 1000)
-                pause_ms = min(pause_ms * 2, limits.BROKER_RETRY_MS_MAX)
+                await pause.sleep()
 
     async def _produce_to(
         self, leader: int, keys: list[TopicPartition], queues: dict[TopicPartition, deque[bytes]]
@@ -521,7 +516,7 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _run(self) -> None:
         """Be a member, and become one again where the consumer's own tasks gave up."""
-        pause_ms = limits.BROKER_RETRY_MS_MIN
+        pause = Backoff()
         assignor = type("Assignor", (StickyPartitionAssignor,), {})  # it keeps memory on the class
         while True:
             consumer = self._consumer = AIOKafkaConsumer(
@@ -540,7 +535,7 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc]
             try:
                 await consumer.start()
                 consumer.subscribe([self._catalog.state.wire], listener=self)
-                pause_ms = limits.BROKER_RETRY_MS_MIN
+                pause.reset()
                 while True:
                     # A member that does not poll is idle, and an idle one is expelled.
                     await consumer.getmany(timeout_ms=limits.HEARTBEAT_MS)
@@ -549,8 +544,7 @@ class KafkaMembership(ConsumerRebalanceListener):  # type: ignore[misc]
             except Exception:
                 log.exception("the group consumer failed: it is made anew")
             await consumer.stop()
-            await asyncio.sleep(pause_ms / 1000)
-            pause_ms = min(pause_ms * 2, limits.BROKER_RETRY_MS_MAX)
+            await pause.sleep()
 
     def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         """Owners go on: only a new assignment, or a fence, takes a partition away."""

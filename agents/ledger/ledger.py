@@ -41,6 +41,7 @@ from typing import Any, Final, TypeVar
 
 import structlog
 
+from agents.ledger.backoff import Backoff
 from agents.ledger.log import (
     EndOffsets,
     Entry,
@@ -105,7 +106,7 @@ class Barriers:
 
     async def run(self) -> None:
         """Answer for ever; a broker that does not is asked again."""
-        pause = Backoff(limits.BROKER_RETRY_MS_MIN, limits.BROKER_RETRY_MS_MAX)
+        pause = Backoff()
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -158,24 +159,6 @@ class Permits:
         return Permit(self._left)
 
 
-class Backoff:
-    """A pause that doubles."""
-
-    def __init__(self, least_ms: int, most_ms: int) -> None:
-        self._least_ms = least_ms
-        self._most_ms = most_ms
-        self._next_ms = least_ms
-
-    def reset(self) -> None:
-        """Begin with the shortest pause again."""
-        self._next_ms = self._least_ms
-
-    async def sleep(self) -> None:
-        """Pause, and make the next pause twice as long."""
-        pause_ms, self._next_ms = self._next_ms, min(self._next_ms * 2, self._most_ms)
-        await asyncio.sleep(pause_ms / 1000)
-
-
 class ReferenceKeeper:
     """Keeps the reference views at the end of their topics."""
 
@@ -192,7 +175,7 @@ class ReferenceKeeper:
 
     async def run(self) -> None:
         """Read for ever."""
-        pause = Backoff(limits.BROKER_RETRY_MS_MIN, limits.BROKER_RETRY_MS_MAX)
+        pause = Backoff()
         places = [(topic, 0) for topic in self._topics]
         while True:
             try:

@@ -23,6 +23,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
+from agents.ledger.backoff import Backoff
 from agents.ledger.feed import Feed
 from agents.ledger.log import (
     Fenced,
@@ -805,7 +806,7 @@ class MemoryWriter:
     async def _produce(self, place: Place, group: Sequence[Writable], batch: int) -> None:
         cluster = self._cluster
         transaction = (self._name, self.producer, self._epoch)
-        pause = _pauses()
+        pause = Backoff()
         while True:
             try:
                 await cluster.request(
@@ -815,11 +816,11 @@ class MemoryWriter:
                 )
                 return
             except LogUnavailable:
-                await asyncio.sleep(next(pause))
+                await pause.sleep()
 
     async def _coordinated(self, what: str, execute: Callable[[], T], again: bool = True) -> T:
         """Ask the coordinator until it answers; `again`: also after a lost connection."""
-        pause = _pauses()
+        pause = Backoff()
         while True:
             try:
                 return await self._cluster.call(what, 0, execute)
@@ -828,7 +829,7 @@ class MemoryWriter:
             except LogUnavailable:
                 if not again:
                     raise
-                await asyncio.sleep(next(pause))
+                await pause.sleep()
 
 
 class MemoryMembership:
@@ -861,7 +862,7 @@ class MemoryMembership:
             return  # the session ends by itself
 
     async def _run(self) -> None:
-        pause = _pauses()
+        pause = Backoff()
         while True:
             if not self._name:
                 self._name = f"{self._base}#{next(self._times)}"
@@ -872,7 +873,7 @@ class MemoryMembership:
                         "join", 0, lambda done: self._cluster.join(self._name, done)
                     )
             except (LogUnavailable, TimeoutError):
-                await asyncio.sleep(next(pause))
+                await pause.sleep()
                 continue
             self.wished = partitions
             self.generation += 1
@@ -898,11 +899,3 @@ class MemoryMembership:
                 return
             except LogUnavailable:
                 continue
-
-
-def _pauses() -> Iterator[float]:
-    """Seconds between one attempt and the next."""
-    pause_ms = limits.BROKER_RETRY_MS_MIN
-    while True:
-        yield pause_ms / 1000
-        pause_ms = min(pause_ms * 2, limits.BROKER_RETRY_MS_MAX)

@@ -6,7 +6,7 @@ raises `IncompatibleBrokerVersion` or `NotImplementedError` where there is none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from aiokafka.protocol.api import Request, RequestStruct, Response
@@ -20,10 +20,25 @@ from aiokafka.protocol.types import (
     Schema,
     TaggedFields,
 )
+from aiokafka.structs import TopicPartition
 
 _TEXT: Final = CompactString("utf-8")
 _TAGS: Final = ("tags", TaggedFields)
 _NO_TAGS: Final[Mapping[int, bytes]] = {}
+_PLACES: Final = CompactArray(("name", _TEXT), ("partitions", CompactArray(Int32)), _TAGS)
+"""Partitions by topic."""
+
+
+def by_topic(places: Iterable[TopicPartition]) -> dict[str, list[int]]:
+    """Partitions by topic, as requests name them."""
+    topics: dict[str, list[int]] = {}
+    for topic, partition in places:
+        topics.setdefault(topic, []).append(partition)
+    return topics
+
+
+def _places(places: Iterable[TopicPartition]) -> list[tuple[str, list[int], Mapping[int, bytes]]]:
+    return [(topic, partitions, _NO_TAGS) for topic, partitions in by_topic(places).items()]
 
 
 # --- topic identities ----------------------------------------------------------------------------
@@ -151,10 +166,7 @@ class _DescribeProducersRequest_v0(RequestStruct):  # type: ignore[misc]
     API_KEY = 61
     API_VERSION = 0
     RESPONSE_TYPE = DescribeProducersResponse
-    SCHEMA = Schema(
-        ("topics", CompactArray(("name", _TEXT), ("partitions", CompactArray(Int32)), _TAGS)),
-        _TAGS,
-    )
+    SCHEMA = Schema(("topics", _PLACES), _TAGS)
 
 
 class DescribeProducersRequest(Request[_DescribeProducersRequest_v0]):  # type: ignore[misc]
@@ -162,14 +174,13 @@ class DescribeProducersRequest(Request[_DescribeProducersRequest_v0]):  # type: 
 
     API_KEY = 61
 
-    def __init__(self, topics: Mapping[str, Sequence[int]]) -> None:
-        self._topics = topics
+    def __init__(self, places: Collection[TopicPartition]) -> None:
+        self._asked = places
 
     def build(
         self, request_struct_class: type[_DescribeProducersRequest_v0]
     ) -> _DescribeProducersRequest_v0:
-        topics = [(topic, partitions, _NO_TAGS) for topic, partitions in self._topics.items()]
-        return request_struct_class(topics, _NO_TAGS)
+        return request_struct_class(_places(self._asked), _NO_TAGS)
 
 
 # --- what a transaction came to ------------------------------------------------------------------
@@ -190,10 +201,7 @@ class DescribeTransactionsResponse(Response):  # type: ignore[misc]
                 ("transaction_start_time_ms", Int64),
                 ("producer_id", Int64),
                 ("producer_epoch", Int16),
-                (
-                    "topics",
-                    CompactArray(("topic", _TEXT), ("partitions", CompactArray(Int32)), _TAGS),
-                ),
+                ("topics", _PLACES),
                 _TAGS,
             ),
         ),
@@ -232,7 +240,7 @@ class Marker(NamedTuple):
     producer_id: int
     producer_epoch: int
     commit: bool
-    topics: Mapping[str, Sequence[int]]
+    places: Collection[TopicPartition]
     coordinator_epoch: int
 
 
@@ -274,10 +282,7 @@ class _WriteTxnMarkersRequest_v1(RequestStruct):  # type: ignore[misc]
                 ("producer_id", Int64),
                 ("producer_epoch", Int16),
                 ("transaction_result", Boolean),
-                (
-                    "topics",
-                    CompactArray(("name", _TEXT), ("partitions", CompactArray(Int32)), _TAGS),
-                ),
+                ("topics", _PLACES),
                 ("coordinator_epoch", Int32),
                 _TAGS,
             ),
@@ -302,7 +307,7 @@ class WriteTxnMarkersRequest(Request[_WriteTxnMarkersRequest_v1]):  # type: igno
                 marker.producer_id,
                 marker.producer_epoch,
                 marker.commit,
-                [(topic, numbers, _NO_TAGS) for topic, numbers in marker.topics.items()],
+                _places(marker.places),
                 marker.coordinator_epoch,
                 _NO_TAGS,
             )
