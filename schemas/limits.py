@@ -197,6 +197,10 @@ REBUILD_BACKOFF_MS_MAX: Final = 5 * SECOND_MS
 BARRIER_ALARM_MS: Final = 5 * SECOND_MS
 """A barrier not reached for this long is told of, again and again; the wait goes on."""
 
+QUIET_MS_MAX: Final = 5 * SECOND_MS
+"""A partition with nothing to decide for this long looks once whether its last transaction was
+ended everywhere; readers would else wait for that until its next command."""
+
 SESSION_MS_MAX: Final = 6 * SECOND_MS
 """A worker silent for this long loses its partitions to the others."""
 

@@ -406,6 +406,8 @@ class Owner:
         self._failed_times = 0
         self._feeds: list[Feed] = []
         self._writer: Writer | None = None
+        self._unseen = False
+        """Whether the last transaction may not have been ended everywhere."""
         layout = ledger.layout
         self._places: list[Place] = [(topic, partition) for topic in layout.commands]
         # Memory of the partition, good while the producer is not fenced.
@@ -677,13 +679,25 @@ class Owner:
             if self._anew:
                 raise Halt(f"{self._anew}: deleted and made anew while it was read")
             if all(feed.head() is None for feed in feeds):
-                await self._idle(wake.wait())
+                await self._idle(self._quiet(wake))
                 continue
             permit = await self._idle(self._ledger.permits.take())
             try:
                 await self._turns_to_barrier(permit)
             finally:
                 permit.give_back()
+
+    async def _quiet(self, wake: asyncio.Event) -> None:
+        """Wait for commands, and if they are long in coming, look after the last transaction."""
+        while self._unseen:
+            try:
+                async with asyncio.timeout(limits.QUIET_MS_MAX / 1000):
+                    await wake.wait()
+            except TimeoutError:
+                await self._end_forgotten()
+            else:
+                return
+        await wake.wait()
 
     async def _turns_to_barrier(self, permit: Permit) -> None:
         """One barrier, and turns up to it."""
@@ -742,12 +756,13 @@ class Owner:
                 self.held, self.why = False, None
 
     async def _end_forgotten(self) -> None:
-        """What holds readers up, of `staff` above all, may be the own last transaction; who waits
-        for it begins no other, before which that would be seen to."""
+        """What holds readers up, of `staff` above all, may be the own last transaction; who begins
+        no other does not come to look at it otherwise."""
         assert self._writer is not None
         with suppress(TimeoutError):
             async with asyncio.timeout(limits.COMMIT_MS_MAX / 1000):
                 await self._writer.end_forgotten()
+            self._unseen = False
 
     async def _take_turn(self, records: list[Record], began: float) -> bool:
         """Have the records decided, and commit that. Whether it wrote to the staff topic."""
@@ -819,6 +834,7 @@ class Owner:
         changed.append(Entry(PROGRESS_KEY, position.encode()))
         entries[layout.state, partition] = changed
         assert self._writer is not None
+        self._unseen = True
         try:
             async with asyncio.timeout(limits.COMMIT_MS_MAX / 1000):
                 await self._writer.commit(entries)

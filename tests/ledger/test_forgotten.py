@@ -11,12 +11,13 @@ import asyncio
 import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import structlog
+from aiokafka import AIOKafkaProducer
 from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.transaction import (
@@ -26,16 +27,22 @@ from aiokafka.protocol.transaction import (
 )
 from aiokafka.structs import TopicPartition
 
+from agents.app import answer
 from agents.ledger.kafka import KafkaLog, KafkaWriter, _first_error
+from agents.ledger.ledger import Ledger
 from agents.ledger.log import Entry, LogUnavailable, Place, Refused
+from agents.ledger.turn import Turn
 from agents.ledger.wire import (
     DescribeProducersRequest,
     DescribeTransactionsRequest,
     WriteTxnMarkersRequest,
 )
+from agents.references import References
 from deployment import metrics, topics
 from deployment.catalog import load_catalog
 from local.broker import Broker
+from schemas import limits
+from tests.ledger import toy
 
 A: Place = ("outcomes", 0)
 B: Place = ("person-state", 0)
@@ -127,6 +134,57 @@ async def committed(log: KafkaLog, place: Place) -> list[bytes | None]:
     finally:
         await reader.close()
         await ends.close()
+
+
+@contextmanager
+def forgetting(topic: str) -> Iterator[None]:
+    """Transactions that leave `topic` (its name on the broker) open."""
+    send = AIOKafkaClient.send
+
+    async def silent(self: AIOKafkaClient, node: int, request: Any, **options: Any) -> Any:
+        if isinstance(request, AddPartitionsToTxnRequest):
+            request._topics = [one for one in request._topics if one[0] != topic]
+        return await send(self, node, request, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AIOKafkaClient, "send", silent)
+        yield
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            if holds():
+                return
+            await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def deciding(log: KafkaLog) -> AsyncIterator[None]:
+    """A ledger that owns all partitions and counts."""
+
+    async def ask(turn: Turn) -> None:
+        answer(turn, toy.count)
+
+    ledger = Ledger(log, References(log.layout.references, toy.parse), "1", ask)
+    await ledger.start()
+    try:
+        await until(lambda: [one.stage for one in ledger.owners.values()] == ["deciding"] * 2)
+        yield
+    finally:
+        await ledger.stop()
+
+
+async def decided(log: KafkaLog, careless: str, partition: int, value: bytes) -> None:
+    """A command is sent to the partition, and its outcome becomes readable."""
+    place = ("outcomes", partition)
+    before = await committed(log, place)
+    async with AIOKafkaProducer(bootstrap_servers=careless) as producer:
+        topic = log._catalog.topics["hire-requests"].wire
+        await producer.send_and_wait(topic, value, key=b"k%d" % partition, partition=partition)
+    async with asyncio.timeout(15):
+        while await committed(log, place) == before:
+            pass
 
 
 async def end_of(log: KafkaLog, place: Place) -> int:
@@ -280,6 +338,36 @@ async def test_another_producers_open_transaction_is_left_alone(
     await other.close()
 
 
+async def test_who_waits_at_the_barrier_for_its_own_forgotten_end_ends_it(
+    log: KafkaLog, careless: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "BARRIER_ALARM_MS", 500)
+    monkeypatch.setattr(limits, "QUIET_MS_MAX", 60_000)
+    async with deciding(log):
+        with forgetting(log._catalog.topics["staff"].wire):
+            await decided(log, careless, 0, b"staff")
+        await decided(log, careless, 0, b"next")
+
+
+@pytest.mark.parametrize("topic", ["staff", "person-state"])
+async def test_a_quiet_partition_ends_what_was_forgotten_of_it(
+    log: KafkaLog, careless: str, monkeypatch: pytest.MonkeyPatch, topic: str
+) -> None:
+    """Nobody else would: others may wait for it, and it has nothing to decide."""
+    monkeypatch.setattr(limits, "QUIET_MS_MAX", 500)
+    before = counted()
+    async with deciding(log):
+        with forgetting(log._catalog.topics[topic].wire):
+            await decided(log, careless, 0, b"staff")
+        await decided(log, careless, 1, b"other")
+        await until(lambda: counted()["commit"] == before["commit"] + 1)
+        assert len(await committed(log, (topic, 0))) > 0
+        await asyncio.sleep(1)  # the other partition looks too
+        with requests() as sent:
+            await asyncio.sleep(1)
+        assert "DescribeProducersRequest" not in sent, "once is enough"
+
+
 @pytest.mark.parametrize("what", [DescribeProducersRequest, DescribeTransactionsRequest])
 async def test_who_may_not_look_goes_on(
     log: KafkaLog, started: Any, what: type, monkeypatch: pytest.MonkeyPatch
@@ -310,7 +398,7 @@ async def test_who_may_not_write_stops_and_says_what_to_do(
     async def refusing(self: AIOKafkaClient, node: int, request: Any, **options: Any) -> Any:
         if isinstance(request, WriteTxnMarkersRequest):
             (marker,) = request._markers
-            ((topic, (partition,)),) = marker.topics.items()
+            ((topic, partition),) = marker.places
             return SimpleNamespace(markers=[(7, [(topic, [(partition, 31, {})], {})], {})])
         return await send(self, node, request, **options)
 
