@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from msgspec import Struct
+
 from rules.authority import World, staff_source
 from rules.evolve import Event
 from rules.person import Person
@@ -12,28 +14,24 @@ Answer = str | list[Event]
 """The code of the first guard that failed, or the events of an accepted command."""
 
 
-class Case:
-    """A command about a person, with the broker's time and the world as they are now."""
+class Case(Struct, gc=False):
+    """A command about a person, with the broker's time and the world as they are now.
 
-    __slots__ = ("at_ms", "command", "data", "now_ms", "person", "world")
+    `data` and `at_ms` are the command's.
+    """
 
-    def __init__(self, person: Person, command: Command, now_ms: int, world: World) -> None:
-        self.person = person
-        self.command = command
-        self.data: Any = command.data
-        self.at_ms = command.at_ms
-        self.now_ms = now_ms
-        self.world = world
+    person: Person
+    command: Command
+    data: Any
+    at_ms: int
+    now_ms: int
+    world: World
 
     def event(self, event_type: str, private: object = None, /, **data: str | None) -> Event:
         """An event of this command; fields that are None are left out."""
-        return Event(
-            event_type,
-            self.at_ms,
-            self.now_ms,
-            {name: value for name, value in data.items() if value is not None},
-            private,
-        )
+        if None in data.values():
+            data = {name: value for name, value in data.items() if value is not None}
+        return Event(event_type, self.at_ms, self.now_ms, data, private)
 
     def from_person(self) -> bool:
         """Sent by the person it is about."""

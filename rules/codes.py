@@ -27,9 +27,10 @@ import hmac
 import struct
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 from schemas.limits import PERSON_CODE_STEP_MS, SECOND_MS, SITE_CHARS_MAX, SITE_CODE_STEP_MS
+from schemas.value import Value
 
 PREFIX: Final = "RN:"
 
@@ -58,7 +59,7 @@ _TO_INT_DIGITS: Final = bytes(
 )
 
 
-class Code(NamedTuple):
+class Code(Value, frozen=True):
     """A code whose tag was verified. It may still be outside its window: see `in_window`."""
 
     kind: Kind

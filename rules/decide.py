@@ -6,7 +6,7 @@ fails is the answer. What holds for all types is here, before the ladder.
 
 from collections.abc import Callable
 from copy import copy
-from typing import Final, NamedTuple
+from typing import Final
 
 from rules import assigning, attending, entering, hiring, identity, leaving
 from rules.authority import World
@@ -17,6 +17,7 @@ from rules.person import Person
 from schemas.limits import FUTURE_MS_MAX, OFFER_OPEN_MS_MAX, PAST_MS_MAX
 from schemas.reading import Command
 from schemas.reasons import ACCEPTED, AWAITING_VERIFICATION
+from schemas.value import Value
 
 LADDERS: Final[dict[str, Callable[[Case], Answer]]] = {
     "identity.upload": identity.upload,
@@ -51,7 +52,7 @@ LADDERS: Final[dict[str, Callable[[Case], Answer]]] = {
 }
 
 
-class Decision(NamedTuple):
+class Decision(Value, frozen=True):
     """What a command comes to.
 
     `version` is the one the outcome tells: the person's after the command; of a duplicate, the
@@ -80,7 +81,7 @@ def decide(person: Person, command: Command, now_ms: int, world: World) -> Decis
     if person.names(command.id):
         return _rejected_for_good(person, "id_reused", command, now_ms)
 
-    case = Case(person, command, now_ms, world)
+    case = Case(person, command, command.data, command.at_ms, now_ms, world)
     expired = _expired(case) if person.offers else []
     answer = LADDERS[command.type](case)
     if isinstance(answer, str):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from copy import copy
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 from msgspec.structs import replace
 
@@ -40,11 +40,12 @@ from schemas.limits import (
     SPENT_CODES_MAX,
     TENURES_MAX,
 )
+from schemas.value import Value
 
 T = TypeVar("T")
 
 
-class Event(NamedTuple):
+class Event(Value, frozen=True):
     """A state change.
 
     `data` is what travels (version and command are added on the wire). `private` is what the

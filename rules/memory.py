@@ -5,12 +5,13 @@ with the number of the answered code, and the version answered.
 """
 
 import struct
-from typing import Final, NamedTuple
+from typing import Final
 
 from rules.person import Person, find
 from schemas.limits import DAY_MS, PAST_MS_MAX, SEEN_IDS_MAX
 from schemas.reading import CONTENT_DIGEST_BYTES, KEY_DIGEST_BYTES
 from schemas.reasons import CODE_AT, NUMBER_OF
+from schemas.value import Value
 
 _RECORD: Final = struct.Struct(f">{KEY_DIGEST_BYTES}s{CONTENT_DIGEST_BYTES}sQI")
 _CODE_BITS: Final = 8
@@ -20,7 +21,7 @@ PRUNE_SLACK_MS: Final = DAY_MS
 so that the memory is not rewritten for each command."""
 
 
-class Seen(NamedTuple):
+class Seen(Value, frozen=True):
     """What was answered to a command seen before."""
 
     content_digest: bytes

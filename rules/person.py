@@ -10,6 +10,7 @@ import msgspec
 
 from rules.machines import ASSIGNMENT, DEPARTURE, DISMISSAL, EMPLOYMENT, IDENTITY, PRESENCE
 from schemas.references import Staff
+from schemas.value import Value
 
 STATE_FORMAT: Final = 1
 """The first byte of a stored state. Older formats are read, newer ones are refused."""
@@ -17,9 +18,8 @@ STATE_FORMAT: Final = 1
 NAMED_DIGEST_BYTES: Final = 8
 
 
-class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Base of the parts: immutable, so that a copy of a person may share them. Nothing here can be
-    in a cycle, so the collector need not look at any of it (`gc`)."""
+class Part(Value, frozen=True, array_like=True):
+    """Base of the parts; a copy of a person may share them."""
 
 
 class Identity(Part, frozen=True):

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import orjson
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -15,9 +15,10 @@ from schemas.forms import Form, time_ms
 from schemas.identifiers import partition_for
 from schemas.limits import VALUE_BYTES_MAX
 from schemas.references import describe
+from schemas.value import Value
 
 
-class Command(NamedTuple):
+class Command(Value, frozen=True):
     """A well-formed command, as the rules see it.
 
     `at_ms` is its `time` in Unix milliseconds; `key_digest` stands for (source, id) and
@@ -36,7 +37,7 @@ class Command(NamedTuple):
     content_digest: bytes
 
 
-class Refusal(NamedTuple):
+class Refusal(Value, frozen=True):
     """Why a record cannot be a command; `detail` holds no contents of it."""
 
     code: str

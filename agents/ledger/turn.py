@@ -11,15 +11,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from agents.ledger.record import Cut, Headers, Record
 from agents.references import References
+from schemas.value import Value
 
 __all__ = ["Cut", "Headers", "Output", "Record", "Turn", "Verdict"]
 
 
-class Output(NamedTuple):
+class Output(Value, frozen=True):
     """One record to write, to the partition number that the turn's commands came from."""
 
     topic: str

@@ -502,7 +502,8 @@ def _accepted(answer: Answer) -> str:
 
 def _hold(before: Person, read: Command, now_ms: int, world: World, decision: Decision) -> None:
     """What must hold of every decision, whatever the command."""
-    status, code_, version, events, after = decision
+    status, code_, version = decision.status, decision.code, decision.version
+    events, after = decision.events, decision.person
     stored = encode(before)
 
     # The same inputs give the same decision, also on the state as it comes back from its topic.
