@@ -15,7 +15,7 @@ import contextvars
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache
 from random import Random
 from typing import Any
 
@@ -24,7 +24,7 @@ import structlog
 from agents.deciding import Decider
 from agents.ledger.ledger import Ledger
 from agents.ledger.log import Entry, Layout, LogError, LogUnavailable, Membership, Place
-from agents.ledger.memory import Cluster, MemoryLog, MemoryWriter, Partition
+from agents.ledger.memory import Cluster, MemoryLog, Partition
 from agents.ledger.progress import PROGRESS_KEY, decode
 from agents.ledger.turn import Turn, Verdict
 from agents.references import References
@@ -122,14 +122,13 @@ def _layout(partitions: int) -> Layout:
 
 
 class _Log(MemoryLog):
-    """Watches when producers are started; `writers` are the last ones, by partition."""
+    """Watches when producers are started."""
 
     def __init__(self, cluster: Cluster, name: str, wrong: Callable[[str], None]) -> None:
         super().__init__(cluster, name)
         self._wrong = wrong
         self._membership: Membership | None = None
         self._claims: dict[int, int] = {}
-        self.writers: dict[int, MemoryWriter] = {}
 
     def membership(self) -> Any:
         self._membership = super().membership()
@@ -144,8 +143,7 @@ class _Log(MemoryLog):
                 "under one assignment"
             )
         self._claims[partition] = generation
-        writer = self.writers[partition] = super().writer(partition)
-        return writer
+        return super().writer(partition)
 
 
 class _Ledger(Ledger):
@@ -318,22 +316,21 @@ class World:
     async def _live(self, worker: _Worker) -> None:
         references = References(self.layout.references, parse_reference)
         log = _Log(self.cluster, worker.name, self.wrong)
-        ask = partial(self._ask, log)
-        worker.ledger = _Ledger(self.wrong, log, references, str(RULES_VERSION), ask)
+        worker.ledger = _Ledger(self.wrong, log, references, str(RULES_VERSION), self._ask)
         await worker.ledger.start()
         await worker.ledger.failed.wait()
         self.wrong(f"P6 the ledger of {worker.name} ended: {worker.ledger.failure!r}")
 
-    async def _ask(self, log: _Log, turn: Turn) -> None:
+    async def _ask(self, turn: Turn) -> None:
         """The deciding agent: answers later, or raises, or is silent, and is sometimes slow."""
         if self._silences_left:
             self._silences_left -= 1
             self._fault(f"{PROCESS.get()} never answers turn {turn.number} of {turn.partition}")
             return
         pause_s = self._chance.choice((0.0, 0.0, 0.001, 0.02))
-        self._loop.call_later(pause_s, self._answer, log, turn)
+        self._loop.call_later(pause_s, self._answer, turn)
 
-    def _answer(self, log: _Log, turn: Turn) -> None:
+    def _answer(self, turn: Turn) -> None:
         if turn.answer.done():
             return
         if self._raises_left:
@@ -346,22 +343,7 @@ class World:
             f"turn {turn.number} of partition {turn.partition}: "
             f"{[(one.topic, one.offset) for one in turn.records]} {turn.used}"
         )
-        self._check_staff(log, turn)
         turn.answer.set_result(verdict)
-
-    def _check_staff(self, log: _Log, turn: Turn) -> None:
-        """A turn sees the staff records that the turns before it wrote."""
-        writer = log.writers[turn.partition]
-        if writer.fenced:
-            return
-        for record in reversed(self.cluster.partitions[self.layout.staff, 0].records):
-            if record.producer == writer.producer and not record.control:
-                if turn.used[self.layout.staff] <= record.offset:
-                    self.wrong(
-                        f"P2 turn {turn.number} of partition {turn.partition} was decided without "
-                        f"staff/0/{record.offset}, which an earlier turn of it wrote"
-                    )
-                return
 
     def _some_worker(self) -> _Worker | None:
         up = [worker for worker in self._workers if worker.state == "up"]

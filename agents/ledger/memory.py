@@ -514,10 +514,6 @@ class Cluster:
         for place in sorted(left):
             self._later(self.weather.marker_s(place), mark, place)
 
-    def fenced(self, name: str, epoch: int) -> bool:
-        """Whether a later producer, or the coordinator, has taken the place of this one."""
-        return epoch < self._transactions[name].epoch
-
     @property
     def open_transactions(self) -> list[Place]:
         """Where a committed reader is held up."""
@@ -770,12 +766,12 @@ class MemoryWriter:
         self._cluster = cluster
         self._name = name
         self._timeout_ms = timeout_ms
-        self.producer = -1
+        self._producer = -1
         self._epoch = -1
         self._batches = itertools.count()
 
     async def start(self) -> None:
-        self.producer, self._epoch = await self._coordinated(
+        self._producer, self._epoch = await self._coordinated(
             "start producer",
             lambda: self._cluster.begin_producer(self._name, self._timeout_ms),
         )
@@ -798,14 +794,9 @@ class MemoryWriter:
     async def close(self) -> None:
         """Nothing is open."""
 
-    @property
-    def fenced(self) -> bool:
-        """As the cluster knows it; the ledger has to find out."""
-        return self._cluster.fenced(self._name, self._epoch)
-
     async def _produce(self, place: Place, group: Sequence[Writable], batch: int) -> None:
         cluster = self._cluster
-        transaction = (self._name, self.producer, self._epoch)
+        transaction = (self._name, self._producer, self._epoch)
         pause = Backoff()
         while True:
             try:
