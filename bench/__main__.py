@@ -29,7 +29,7 @@ from local import artifacts
 from local.broker import Broker
 from local.database import Database
 
-PARTS: Final = ("check", "throughput", "latency", "restore", "scale", "projector")
+PARTS: Final = ("check", "throughput", "latency", "restore", "scale", "projector", "beside")
 HEAP_MB: Final = 1_024
 RESULTS: Final = ROOT / "bench-results.json"
 
@@ -169,11 +169,15 @@ async def _run(arguments: argparse.Namespace, console: Console, home: Path) -> N
                 if not arguments.full:
                     continue
                 found = await scale.scale(bench.broker.bootstrap, bench._pid, home, console)
+            elif part == "beside":
+                if not arguments.full:
+                    continue
+                found = await projection.beside(bench.broker.bootstrap, bench._pid, database, home)
             else:
                 found = await projection.measure(
                     bench.broker.bootstrap, bench._pid, database, home, arguments.full
                 )
-            if part in ("restore", "scale", "projector"):
+            if part in ("restore", "scale", "projector", "beside"):
                 console.print_json(json.dumps(found))
             results[part] = found
             results.setdefault("conditions", {})[part] = report.conditions(began) | {

@@ -142,8 +142,10 @@ def _limit(module: str) -> Callable[[Run], object]:
     return begin
 
 
+OURS: Final = Engine("realname", "this project, one worker, exactly once", _ours(1))
+
 ENGINES: Final = (
-    Engine("realname", "this project, one worker, exactly once", _ours(1)),
+    OURS,
     Engine("realname x2", "this project, two workers", _ours(2)),
     Engine("streams-rocksdb", "Kafka Streams, EOS v2, RocksDB, 1 thread", streams("rocksdb")),
     Engine("streams-memory", "Kafka Streams, EOS v2, in memory, 1 thread", streams("memory")),

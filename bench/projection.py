@@ -12,7 +12,8 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
@@ -20,11 +21,20 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import orjson
 import psutil
-from confluent_kafka import Producer
 
 from agents.deciding import Decider
 from agents.ledger.record import Record
-from bench.stage import ROOT, Failed, _produce, cpu_seconds, drop_topics, free_port
+from bench import latency
+from bench.engines import OURS
+from bench.stage import (
+    ROOT,
+    Failed,
+    cpu_seconds,
+    drop_topics,
+    free_port,
+    new_producer,
+    produce,
+)
 from bench.work import CODE_KEYS, PAPERS, Seed, Shape, Work, boss_of, gate_of, moment
 from deployment import topics
 from deployment.catalog import load_catalog
@@ -41,6 +51,7 @@ PARTITIONS: Final = 16
 SCANS: Final = 16
 """Attendance a person, after the nine commands that lead to it."""
 
+LOG: Final = "projector.log"
 HISTORY: Final = ("events", "attendance", "outcomes")
 
 
@@ -79,10 +90,7 @@ def write(brokers: str, prefix: str, persons: int) -> tuple[int, int]:
     wire = {name: topic.wire for name, topic in catalog.topics.items()}
     decider = Decider(wire, PARTITIONS, CODE_KEYS)
     world = work.world()
-    producer = Producer(
-        {"bootstrap.servers": brokers, "linger.ms": 20, "enable.idempotence": True,
-         "queue.buffering.max.messages": 1_000_000}
-    )  # fmt: skip
+    producer = new_producer(brokers)
     offsets: dict[tuple[str, int], int] = {}
     outcomes = events = 0
     at_ms = work.now_ms - DAY_MS
@@ -114,7 +122,7 @@ def write(brokers: str, prefix: str, persons: int) -> tuple[int, int]:
                     raise TypeError(f"{kind}: {decision.code}")
                 states[number] = decision.person
                 for output in decider._answer(record, command, decision, ()):
-                    _produce(producer, wire[output.topic], output.value, key, home)
+                    produce(producer, wire[output.topic], output.value, key, home)
                 outcomes += 1
                 events += len(decision.events)
     producer.flush()
@@ -125,12 +133,80 @@ async def measure(
     brokers: str, broker_pid: int, database: Database, home: Path, full: bool
 ) -> dict[str, Any]:
     """Project the lives of many persons into an empty database, and look how long it takes."""
+    async with _waiting(brokers, database, home, 40_000 if full else 4_000) as (
+        start,
+        events,
+        total,
+    ):
+        process, connection = start()
+        seen = await _watch(connection, process, database, total, home)
+        # The first tenth is warm-up.
+        first = next(i for i, one in enumerate(seen) if one[1] >= total / 10)
+        begin, end = seen[first], next(one for one in seen if one[1] >= total)
+        part = (end[1] - begin[1]) / total
+        took_s = end[0] - begin[0]
+        process.terminate()
+        await asyncio.to_thread(process.wait)
+        copied = await _copy_only(connection)
+    measured_events = events * part
+    return {
+        "events": events,
+        "records": total,
+        "projected_per_s": measured_events / took_s,
+        "records_per_s": total * part / took_s,
+        "projector_cpu_us_per_event": (end[2] - begin[2]) / measured_events * 1e6,
+        "postgres_cpu_us_per_event": (end[3] - begin[3]) / measured_events * 1e6,
+        "copy_only_events_per_s": events / copied[1],
+        "copy_only_rows_per_s": copied[0] / copied[1],
+        "share_of_copy": measured_events / took_s / (events / copied[1]),
+    }
+
+
+async def beside(brokers: str, broker_pid: int, database: Database, home: Path) -> dict[str, Any]:
+    """500 scans a second, first alone, then while a projector catches up with a long history."""
+    shape = Shape(1_000, persons=latency.PERSONS, moving=False)
+    others = latency.other_topics()
+    async with _waiting(brokers, database, home, 20_000) as (start, _, total):
+        live = await latency.up(brokers, broker_pid, OURS, shape, home)
+        try:
+            await live.send(500, 0, 10, others)
+            calm = await live.send(500, 3, 15, others)
+
+            async def catch_up(first: float) -> None:
+                await asyncio.sleep(max(0.0, first + 1 - time.monotonic()))
+                _, tables = start()
+                await asyncio.sleep(max(0.0, first + 18 - time.monotonic()))
+                done.append(await tables.fetchval("select sum(next_offset) from realname.progress"))
+
+            done: list[int] = []
+            busy = await live.send(500, 3, 15, others, catch_up)
+        finally:
+            latency.down(live)
+    return {
+        "alone_p50_ms": calm.p50_ms,
+        "alone_p99_ms": calm.p99_ms,
+        "beside_p50_ms": busy.p50_ms,
+        "beside_p99_ms": busy.p99_ms,
+        "records": total,
+        "projected_meanwhile": int(done[0]),
+    }
+
+
+Start = Callable[[], tuple[subprocess.Popen[bytes], asyncpg.Connection]]
+
+
+@asynccontextmanager
+async def _waiting(
+    brokers: str, database: Database, home: Path, persons: int
+) -> AsyncIterator[tuple[Start, int, int]]:
+    """Whole lives that wait to be projected into an empty database.
+
+    Gives what starts a projector, and how many events and records there are.
+    """
     prefix = f"p{uuid.uuid4().hex[:8]}."
     catalog = load_catalog(prefix, partitions=PARTITIONS)
     await topics.apply(brokers, catalog, 1)
-    outcomes, events = await asyncio.to_thread(write, brokers, prefix, 40_000 if full else 4_000)
-    # Every record was written without a transaction: no markers lie between them.
-    total = outcomes + events
+    outcomes, events = await asyncio.to_thread(write, brokers, prefix, persons)
     database.start()
     name = f"bench_{uuid.uuid4().hex[:8]}"
     admin = await asyncpg.connect(database.uri)
@@ -146,43 +222,29 @@ async def measure(
         "REALNAME_LOG_LEVEL": "warning",
         "REALNAME_HOME": str(home),
     }
-    log = home / "projector.log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "projector.main"], cwd=ROOT, env=environment, stdout=out,
-            stderr=out,
-        )  # fmt: skip
     connection = await asyncpg.connect(uri)
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def start() -> tuple[subprocess.Popen[bytes], asyncpg.Connection]:
+        with (home / LOG).open("wb") as out:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "projector.main"], cwd=ROOT, env=environment, stdout=out,
+                stderr=out,
+            )  # fmt: skip
+        processes.append(process)
+        return process, connection
+
     try:
-        seen = await _watch(connection, process, database, total, log)
-        # The first tenth is warm-up.
-        first = next(i for i, one in enumerate(seen) if one[1] >= total / 10)
-        begin, end = seen[first], next(one for one in seen if one[1] >= total)
-        part = (end[1] - begin[1]) / total
-        took_s = end[0] - begin[0]
-        process.terminate()
-        await asyncio.to_thread(process.wait)
-        copied = await _copy_only(connection)
+        # Every record was written without a transaction: no markers lie between them.
+        yield start, events, outcomes + events
     finally:
-        if process.poll() is None:
+        for process in processes:
             process.kill()
             process.wait()
         await connection.close()
         await admin.execute(f"drop database {name} with (force)")
         await admin.close()
         drop_topics(brokers, prefix)
-    measured_events = events * part
-    return {
-        "events": events,
-        "records": total,
-        "projected_per_s": measured_events / took_s,
-        "records_per_s": total * part / took_s,
-        "projector_cpu_us_per_event": (end[2] - begin[2]) / measured_events * 1e6,
-        "postgres_cpu_us_per_event": (end[3] - begin[3]) / measured_events * 1e6,
-        "copy_only_events_per_s": events / copied[1],
-        "copy_only_rows_per_s": copied[0] / copied[1],
-        "share_of_copy": measured_events / took_s / (events / copied[1]),
-    }
 
 
 async def _watch(
@@ -190,7 +252,7 @@ async def _watch(
     process: subprocess.Popen[bytes],
     database: Database,
     total: int,
-    log: Path,
+    home: Path,
 ) -> list[tuple[float, int, float, float]]:
     """(moment, offsets in the tables, CPU of the projector, CPU of the database), until all are."""
     server = psutil.Process(database.pid)
@@ -201,7 +263,7 @@ async def _watch(
     while not seen or seen[-1][1] < total:
         await asyncio.sleep(0.1)
         if process.poll() is not None or time.monotonic() > deadline:
-            raise Failed(f"the projector: {log.read_text()[-2_000:]}")
+            raise Failed(f"the projector: {(home / LOG).read_text()[-2_000:]}")
         try:
             done = await connection.fetchval("select sum(next_offset) from realname.progress")
         except asyncpg.PostgresError:

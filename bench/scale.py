@@ -17,23 +17,23 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import psutil
-from confluent_kafka import Producer
 from rich.console import Console
 
-from agents.ledger.kafka import KafkaLog
-from agents.ledger.progress import PROGRESS_KEY, Position
+from agents.ledger.progress import PROGRESS_KEY
 from bench import latency
-from bench.engines import ENGINES
+from bench.engines import OURS
 from bench.stage import (
     Failed,
     Loaded,
     Prepared,
     Run,
-    _produce,
     cpu_seconds,
     drop_topics,
+    first_progress,
+    new_producer,
     pour,
     prepare,
+    produce,
     python,
 )
 from bench.throughput import measure
@@ -41,9 +41,7 @@ from bench.work import Shape, Work, state_of
 from deployment import topics
 from rules.person import encode
 from schemas.identifiers import partition_for
-from schemas.outcomes import RULES_VERSION
 
-OURS: Final = next(engine for engine in ENGINES if engine.name == "realname")
 REMEMBERED: Final = 14
 """Commands in each restored person's memory: two a day for a week."""
 
@@ -88,7 +86,7 @@ async def restore(brokers: str, broker_pid: int, home: Path, full: bool) -> dict
         catalog = run.catalog
         await topics.apply(brokers, catalog, 1)
         size = await asyncio.to_thread(
-            _states, brokers, catalog, count, await _progress(brokers, catalog)
+            _states, brokers, catalog, count, await first_progress(brokers, catalog)
         )
         run.start(python("bench.peers.ours"))
         try:
@@ -119,20 +117,11 @@ async def restore(brokers: str, broker_pid: int, home: Path, full: bool) -> dict
     }
 
 
-async def _progress(brokers: str, catalog: Any) -> bytes:
-    log = KafkaLog(brokers, catalog)
-    topic_ids = await log.topic_ids(log.layout.commands)
-    offsets = dict.fromkeys(log.layout.commands, 0)
-    return Position(0, offsets, topic_ids, {}, str(RULES_VERSION)).encode()
-
-
 def _states(brokers: str, catalog: Any, persons: int, progress: bytes) -> int:
     """Write states of persons who have been at work for a week; bytes of keys and values."""
     template = state_of(Work(Shape(1, persons=200), int(time.time() * 1000)).seeds[0])
     random = Random(1)
-    producer = Producer(
-        {"bootstrap.servers": brokers, "linger.ms": 20, "queue.buffering.max.messages": 500_000}
-    )
+    producer = new_producer(brokers)
     size = 0
     for number in range(persons):
         template.seen = random.randbytes(32 * REMEMBERED)
@@ -140,7 +129,7 @@ def _states(brokers: str, catalog: Any, persons: int, progress: bytes) -> int:
         key, value = f"{random.getrandbits(128):032x}".encode(), encode(template)
         size += len(key) + len(value)
         home = partition_for(key, catalog.partitions)
-        _produce(producer, catalog.state.wire, value, key, home)
+        produce(producer, catalog.state.wire, value, key, home)
     for partition in range(catalog.partitions):
         producer.produce(catalog.state.wire, progress, PROGRESS_KEY, partition)
     producer.flush()

@@ -109,20 +109,20 @@ async def open_topics(brokers: str, prefix: str, prepared: Prepared) -> Loaded:
     inputs = {name: one for name, one in catalog.topics.items() if one.kind in IN}
     await topics.apply(brokers, Catalog(prefix, inputs | {"person-state": catalog.state}), 1)
     make_topics(brokers, {prefix + SEEDS: work.shape.partitions})
-    producer = _producer(brokers)
+    producer = new_producer(brokers)
     for topic, key, value in stream.references(work):
         producer.produce(prefix + topic, value, key, 0)
     for seed in work.seeds:
         key = seed.person.encode()
         home = partition_for(key, work.shape.partitions)
-        _produce(producer, prefix + SEEDS, stream.seed_json(seed), key, home)
+        produce(producer, prefix + SEEDS, stream.seed_json(seed), key, home)
     producer.flush()
     return Loaded(prefix, prepared)
 
 
 def pour(brokers: str, prefix: str, messages: Sequence[Message]) -> None:
     """Send messages as fast as it goes, round by round."""
-    producer = _producer(brokers)
+    producer = new_producer(brokers)
     loaded_round = -1
     for message in messages:
         if message.round != loaded_round:
@@ -130,11 +130,12 @@ def pour(brokers: str, prefix: str, messages: Sequence[Message]) -> None:
             # The broker's clock has moved on before the next round.
             time.sleep(0.003)
             loaded_round = message.round
-        _produce(producer, prefix + message.topic, message.value, message.key, message.partition)
+        produce(producer, prefix + message.topic, message.value, message.key, message.partition)
     producer.flush()
 
 
-def _producer(brokers: str) -> Producer:
+def new_producer(brokers: str) -> Producer:
+    """Sends much at once."""
     return Producer(
         {
             "bootstrap.servers": brokers,
@@ -149,7 +150,8 @@ def _producer(brokers: str) -> Producer:
 IN: Final = ("command", "reference")
 
 
-def _produce(producer: Producer, topic: str, value: bytes, key: bytes, partition: int) -> None:
+def produce(producer: Producer, topic: str, value: bytes, key: bytes, partition: int) -> None:
+    """Send when there is room."""
     while True:
         try:
             producer.produce(topic, value, key, partition)
@@ -183,13 +185,11 @@ def write_states(
     brokers: str, topic: str, work: Work, more: tuple[bytes, bytes] | None = None
 ) -> None:
     """Write the persons' states to a topic, and one more record to each partition."""
-    producer = _producer(brokers)
+    producer = new_producer(brokers)
     partitions = work.shape.partitions
     for seed in work.seeds:
         key = seed.person.encode()
-        _produce(
-            producer, topic, encode(stream.state_of(seed)), key, partition_for(key, partitions)
-        )
+        produce(producer, topic, encode(stream.state_of(seed)), key, partition_for(key, partitions))
     if more is not None:
         for partition in range(partitions):
             producer.produce(topic, more[1], more[0], partition)
@@ -199,11 +199,16 @@ def write_states(
 async def seed_states(brokers: str, catalog: Catalog, work: Work) -> None:
     """Write the persons' states, and the progress that makes a partition theirs, as a worker that
     decided all that led to them would have left it."""
+    progress = await first_progress(brokers, catalog)
+    write_states(brokers, catalog.state.wire, work, (PROGRESS_KEY, progress))
+
+
+async def first_progress(brokers: str, catalog: Catalog) -> bytes:
+    """The progress of a partition before its first command."""
     log = KafkaLog(brokers, catalog)
     topic_ids = await log.topic_ids(log.layout.commands)
     offsets = dict.fromkeys(log.layout.commands, 0)
-    progress = Position(0, offsets, topic_ids, {}, str(RULES_VERSION)).encode()
-    write_states(brokers, catalog.state.wire, work, (PROGRESS_KEY, progress))
+    return Position(0, offsets, topic_ids, {}, str(RULES_VERSION)).encode()
 
 
 # --- processes -----------------------------------------------------------------------------------

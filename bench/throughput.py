@@ -7,6 +7,8 @@ import shutil
 import statistics
 import time
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -56,37 +58,24 @@ async def measure(
     These are loaded within a second or two while it begins on them; it ends with the last
     outcome's time at the broker. Raises Failed when the engine does not do its work.
     """
-    prefix = f"w{uuid.uuid4().hex[:8]}."
-    loaded = await open_topics(brokers, prefix, prepared)
-    run = Run(brokers, loaded, prefix + "out.", home / engine.name.replace(" ", "-"))
-    shutil.rmtree(run.home, ignore_errors=True)
     load_average = os.getloadavg()[0]
     messages = prepared.messages
     inputs = len(messages) - warm
-    try:
-        pour(brokers, prefix, messages[:warm])
-        await engine.begin(run)  # type: ignore[misc]
-        sampler = Sampler(run, broker_pid)
-        try:
-            sampler.until_done(warm)
-            began_at = time.time()
-            pour(brokers, prefix, messages[warm:])
-            poured_s = time.time() - began_at
-            sampler.until_done(len(messages))
-        finally:
-            sampler.stop()
-            run.stop()
+    async with _begun(brokers, broker_pid, engine, prepared, warm, home) as (run, sampler):
+        sampler.until_done(warm)
+        began_at = time.time()
+        pour(brokers, run.loaded.prefix, messages[warm:])
+        poured_s = time.time() - began_at
+        sampler.until_done(len(messages))
+        sampler.stop()
+        run.stop()
         found = read_back(run) if engine.judged else None
         times = found.times_ms if found is not None else read_times(run)
-        samples, end_at = sampler.samples, times[-1] / 1000
-        spent = [
-            samples.cpu(column, end_at) - samples.cpu(column, began_at)
-            for column in (samples.engine_s, samples.broker_s, samples.busy_s)
-        ]
-    finally:
-        run.stop()
-        drop_topics(brokers, prefix)
-        shutil.rmtree(run.home / "state", ignore_errors=True)
+    samples, end_at = sampler.samples, times[-1] / 1000
+    spent = [
+        samples.cpu(column, end_at) - samples.cpu(column, began_at)
+        for column in (samples.engine_s, samples.broker_s, samples.busy_s)
+    ]
     return Measured(
         engine=engine.name,
         inputs=inputs,
@@ -113,23 +102,35 @@ async def check(
 
     Raises Failed.
     """
-    prefix = f"c{uuid.uuid4().hex[:8]}."
+    inputs = len(prepared.messages)
+    async with _begun(brokers, broker_pid, engine, prepared, inputs, home) as (run, sampler):
+        sampler.until_done(inputs)
+        sampler.stop()
+        run.stop()
+        return read_back(run)
+
+
+@asynccontextmanager
+async def _begun(
+    brokers: str, broker_pid: int, engine: Engine, prepared: Prepared, inputs: int, home: Path
+) -> AsyncIterator[tuple[Run, Sampler]]:
+    """The engine on topics of its own, where so many inputs wait for it."""
+    prefix = f"w{uuid.uuid4().hex[:8]}."
     loaded = await open_topics(brokers, prefix, prepared)
     run = Run(brokers, loaded, prefix + "out.", home / engine.name.replace(" ", "-"))
     shutil.rmtree(run.home, ignore_errors=True)
     try:
-        pour(brokers, prefix, prepared.messages)
+        pour(brokers, prefix, prepared.messages[:inputs])
         await engine.begin(run)  # type: ignore[misc]
         sampler = Sampler(run, broker_pid)
         try:
-            sampler.until_done(len(prepared.messages))
+            yield run, sampler
         finally:
             sampler.stop()
-            run.stop()
-        return read_back(run)
     finally:
         run.stop()
         drop_topics(brokers, prefix)
+        shutil.rmtree(run.home / "state", ignore_errors=True)
 
 
 def summary(runs: list[Measured]) -> dict[str, Any]:
