@@ -8,6 +8,7 @@ import base64
 import hashlib
 from collections.abc import Callable
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, Protocol
 
 import orjson
@@ -125,7 +126,7 @@ def read_outcome(record: Record) -> Row:
             data.get("batch"),
             data["rules_version"],
             moment(document["time"]),
-            _broker_time(record),
+            _broker_time(record.timestamp),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _unreadable(record, error) from error
@@ -152,7 +153,7 @@ def read_dead_letter(record: Record) -> Row:
             None if value is None else unpack(value),
             letter["length"],
             letter["sha256"],
-            _broker_time(record),
+            _broker_time(record.timestamp),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _unreadable(record, error) from error
@@ -215,8 +216,10 @@ def _without_nul(value: Any) -> Any:
     return value
 
 
-def _broker_time(record: Record) -> datetime:
-    return datetime.fromtimestamp(record.timestamp / 1000, UTC)
+@lru_cache(maxsize=1_024)
+def _broker_time(timestamp_ms: int) -> datetime:
+    """Records that were written together have the same."""
+    return datetime.fromtimestamp(timestamp_ms / 1000, UTC)
 
 
 def where(record: Record) -> str:
