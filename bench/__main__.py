@@ -17,6 +17,7 @@ from rich.console import Console
 from bench import latency, profile, projection, report, scale
 from bench.engines import (
     ENGINES,
+    OURS,
     PEERS_PYTHON,
     STREAMS_COORDINATES,
     STREAMS_LOCK,
@@ -103,7 +104,9 @@ class Bench:
         Also what warms the broker up: the first engine to be measured would pay for that.
         """
         out = {}
-        for engine in self._engines(names):
+        # The short form compares what was answered while it was measured.
+        engines = self._engines(names) if names or self.full else [OURS]
+        for engine in engines:
             if not engine.judged:
                 continue
             prepared = prepare(Shape(int(20_000 * max(0.25, engine.slow))))
@@ -126,8 +129,11 @@ class Bench:
         others = latency.other_topics()
         known = {engine.name: engine for engine in (*ENGINES, latency.STREAMS_MIN)}
         out = []
-        for name in ("realname", "streams-memory", latency.STREAMS_MIN.name):
-            if names and name not in names:
+        usual = [OURS.name, "streams-memory", latency.STREAMS_MIN.name]
+        if not self.full:
+            usual.remove("streams-memory")
+        for name in names or usual:
+            if name not in known:
                 continue
             theirs = others if name == "realname" else ("entry-requests", "exit-requests")
             try:
@@ -149,7 +155,8 @@ async def _run(arguments: argparse.Namespace, console: Console, home: Path) -> N
     names = arguments.engines.split(",") if arguments.engines else []
     sizes = [int(size) for size in arguments.sizes.split(",")] if arguments.sizes else []
     file: Path = arguments.results
-    results: dict[str, Any] = report.read(file) if file.exists() else {}
+    chosen = bool(arguments.only or names or sizes)
+    results: dict[str, Any] = report.read(file) if chosen and file.exists() else {}
     bench = Bench(console, home, arguments.full, arguments.repeats)
     database = Database(home)
     bench.broker.start()

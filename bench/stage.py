@@ -43,7 +43,7 @@ EVENT_TOPICS: Final = ("presence-changes", "attendance-records", "assignment-cha
 QUIET_S: Final = 3.0
 """An engine that has answered enough and adds nothing for this long is done."""
 
-STALL_S: Final = 60.0
+STALL_S: Final = 20.0
 """An engine that adds nothing for this long without having answered enough has failed."""
 
 
@@ -364,7 +364,7 @@ class Sampler:
             samples.answered.append(answered)
             samples.rss_max = max(samples.rss_max, int(rss))
 
-    def until_done(self, wanted: int) -> None:
+    def until_done(self, wanted: float) -> None:
         """Raises Failed when the engine ends or stalls."""
         moved, before = time.time(), -1
         while True:
@@ -378,7 +378,7 @@ class Sampler:
             dead = [one for one in self._run.processes if one.poll() is not None]
             if dead or still_s > STALL_S:
                 self.stop()
-                raise Failed(f"{now} of {wanted} answered\n{self._run.complain()}")
+                raise Failed(f"{now} of {wanted:.0f} answered\n{self._run.complain()}")
 
     def stop(self) -> None:
         self._stop.set()

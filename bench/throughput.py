@@ -62,11 +62,11 @@ async def measure(
     messages = prepared.messages
     inputs = len(messages) - warm
     async with _begun(brokers, broker_pid, engine, prepared, warm, home) as (run, sampler):
-        sampler.until_done(warm)
+        sampler.until_done(warm * engine.answers)
         began_at = time.time()
         pour(brokers, run.loaded.prefix, messages[warm:])
         poured_s = time.time() - began_at
-        sampler.until_done(len(messages))
+        sampler.until_done(len(messages) * engine.answers)
         sampler.stop()
         run.stop()
         found = read_back(run) if engine.judged else None
@@ -104,7 +104,7 @@ async def check(
     """
     inputs = len(prepared.messages)
     async with _begun(brokers, broker_pid, engine, prepared, inputs, home) as (run, sampler):
-        sampler.until_done(inputs)
+        sampler.until_done(inputs * engine.answers)
         sampler.stop()
         run.stop()
         return read_back(run)
