@@ -131,7 +131,7 @@ def _states(brokers: str, catalog: Any, persons: int, progress: bytes) -> int:
         home = partition_for(key, catalog.partitions)
         produce(producer, catalog.state.wire, value, key, home)
     for partition in range(catalog.partitions):
-        producer.produce(catalog.state.wire, progress, PROGRESS_KEY, partition)
+        produce(producer, catalog.state.wire, progress, PROGRESS_KEY, partition)
     producer.flush()
     return size
 

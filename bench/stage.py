@@ -111,7 +111,7 @@ async def open_topics(brokers: str, prefix: str, prepared: Prepared) -> Loaded:
     make_topics(brokers, {prefix + SEEDS: work.shape.partitions})
     producer = new_producer(brokers)
     for topic, key, value in stream.references(work):
-        producer.produce(prefix + topic, value, key, 0)
+        produce(producer, prefix + topic, value, key, 0)
     for seed in work.seeds:
         key = seed.person.encode()
         home = partition_for(key, work.shape.partitions)
@@ -192,7 +192,7 @@ def write_states(
         produce(producer, topic, encode(stream.state_of(seed)), key, partition_for(key, partitions))
     if more is not None:
         for partition in range(partitions):
-            producer.produce(topic, more[1], more[0], partition)
+            produce(producer, topic, more[1], more[0], partition)
     producer.flush()
 
 
