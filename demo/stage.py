@@ -125,6 +125,7 @@ class Stage:
                 start_new_session=True,
             )
         self._pid_file(name).write_text(f"{process.pid}\n", "ascii")
+        processes.await_arguments(process.pid)
 
     async def await_well(self, name: str) -> None:
         """Wait until a process says that it is. Raises StageError."""
