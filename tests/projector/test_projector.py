@@ -25,7 +25,7 @@ from projector import main
 from projector.main import Health, ProjectorStopped, run
 from projector.migrate import migrate
 from projector.rebuild import lag, rebuild
-from projector.store import load
+from projector.store import commit, load
 from tests.projector import model, writing
 from tests.projector.histories import Decision, Histories
 from tests.projector.test_fold import event
@@ -244,6 +244,29 @@ async def test_a_terminated_process_ends_soon_and_well(
     await connection.close()
     async with projecting(broker, database, catalog) as task:
         await writing.caught_up(broker, database, catalog, task)
+    await compare(database, decisions)
+
+
+async def test_a_server_that_goes_between_two_statements_is_waited_for(
+    broker: str, database: str, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """asyncpg, when it has read the server's farewell and not yet the connection's end."""
+    failures = 0
+
+    async def parting(*arguments: Any) -> None:
+        nonlocal failures
+        failures += 1
+        if failures == 1:
+            raise asyncpg.InternalClientError(
+                "cannot switch to state 15; another operation (2) is in progress"
+            )
+        await commit(*arguments)
+
+    monkeypatch.setattr(main, "commit", parting)
+    async with projecting(broker, database, catalog) as task:
+        decisions = await written(broker, catalog, 9, 200)
+        await writing.caught_up(broker, database, catalog, task)
+    assert failures > 1
     await compare(database, decisions)
 
 
