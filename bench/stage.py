@@ -43,7 +43,7 @@ EVENT_TOPICS: Final = ("presence-changes", "attendance-records", "assignment-cha
 QUIET_S: Final = 3.0
 """An engine that has answered enough and adds nothing for this long is done."""
 
-STALL_S: Final = 20.0
+STALL_S: Final = 60.0
 """An engine that adds nothing for this long without having answered enough has failed."""
 
 
