@@ -162,6 +162,8 @@ async def _run(arguments: argparse.Namespace, console: Console, home: Path) -> N
     bench.broker.start()
     try:
         for part in parts:
+            if part in ("scale", "beside") and not arguments.full:
+                continue
             if part == "check":
                 found: Any = await bench.check(names)
             elif part == "throughput":
@@ -173,12 +175,8 @@ async def _run(arguments: argparse.Namespace, console: Console, home: Path) -> N
                     bench.broker.bootstrap, bench._pid, home, arguments.full
                 )
             elif part == "scale":
-                if not arguments.full:
-                    continue
                 found = await scale.scale(bench.broker.bootstrap, bench._pid, home, console)
             elif part == "beside":
-                if not arguments.full:
-                    continue
                 found = await projection.beside(bench.broker.bootstrap, bench._pid, database, home)
             else:
                 found = await projection.measure(

@@ -133,13 +133,10 @@ async def measure(
     brokers: str, broker_pid: int, database: Database, home: Path, full: bool
 ) -> dict[str, Any]:
     """Project the lives of many persons into an empty database, and look how long it takes."""
-    async with _waiting(brokers, database, home, 40_000 if full else 4_000) as (
-        start,
-        events,
-        total,
-    ):
-        process, connection = start()
-        seen = await _watch(connection, process, database, total, home)
+    persons = 40_000 if full else 4_000
+    async with _waiting(brokers, database, home, persons) as (start, tables, events, total):
+        process = start()
+        seen = await _watch(tables, process, database, total, home)
         # The first tenth is warm-up.
         first = next(i for i, one in enumerate(seen) if one[1] >= total / 10)
         begin, end = seen[first], next(one for one in seen if one[1] >= total)
@@ -147,7 +144,7 @@ async def measure(
         took_s = end[0] - begin[0]
         process.terminate()
         await asyncio.to_thread(process.wait)
-        copied = await _copy_only(connection)
+        copied = await _copy_only(tables)
     measured_events = events * part
     return {
         "events": events,
@@ -166,7 +163,7 @@ async def beside(brokers: str, broker_pid: int, database: Database, home: Path) 
     """500 scans a second, first alone, then while a projector catches up with a long history."""
     shape = Shape(1_000, persons=latency.PERSONS, moving=False)
     others = latency.other_topics()
-    async with _waiting(brokers, database, home, 20_000) as (start, _, total):
+    async with _waiting(brokers, database, home, 20_000) as (start, tables, _, total):
         live = await latency.up(brokers, broker_pid, OURS, shape, home)
         try:
             await live.send(500, 0, 10, others)
@@ -174,7 +171,7 @@ async def beside(brokers: str, broker_pid: int, database: Database, home: Path) 
 
             async def catch_up(first: float) -> None:
                 await asyncio.sleep(max(0.0, first + 1 - time.monotonic()))
-                _, tables = start()
+                start()
                 await asyncio.sleep(max(0.0, first + 18 - time.monotonic()))
                 done.append(await tables.fetchval("select sum(next_offset) from realname.progress"))
 
@@ -192,16 +189,13 @@ async def beside(brokers: str, broker_pid: int, database: Database, home: Path) 
     }
 
 
-Start = Callable[[], tuple[subprocess.Popen[bytes], asyncpg.Connection]]
-
-
 @asynccontextmanager
 async def _waiting(
     brokers: str, database: Database, home: Path, persons: int
-) -> AsyncIterator[tuple[Start, int, int]]:
+) -> AsyncIterator[tuple[Callable[[], subprocess.Popen[bytes]], asyncpg.Connection, int, int]]:
     """Whole lives that wait to be projected into an empty database.
 
-    Gives what starts a projector, and how many events and records there are.
+    Gives what starts a projector, the database, and how many events and records there are.
     """
     prefix = f"p{uuid.uuid4().hex[:8]}."
     catalog = load_catalog(prefix, partitions=PARTITIONS)
@@ -225,18 +219,18 @@ async def _waiting(
     connection = await asyncpg.connect(uri)
     processes: list[subprocess.Popen[bytes]] = []
 
-    def start() -> tuple[subprocess.Popen[bytes], asyncpg.Connection]:
+    def start() -> subprocess.Popen[bytes]:
         with (home / LOG).open("wb") as out:
             process = subprocess.Popen(
                 [sys.executable, "-m", "projector.main"], cwd=ROOT, env=environment, stdout=out,
                 stderr=out,
             )  # fmt: skip
         processes.append(process)
-        return process, connection
+        return process
 
     try:
         # Every record was written without a transaction: no markers lie between them.
-        yield start, events, outcomes + events
+        yield start, connection, events, outcomes + events
     finally:
         for process in processes:
             process.kill()

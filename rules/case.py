@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from msgspec import Struct
-
 from rules.authority import World, staff_source
 from rules.evolve import Event
 from rules.person import Person
@@ -14,18 +12,18 @@ Answer = str | list[Event]
 """The code of the first guard that failed, or the events of an accepted command."""
 
 
-class Case(Struct, gc=False):
-    """A command about a person, with the broker's time and the world as they are now.
+class Case:
+    """A command about a person, with the broker's time and the world as they are now."""
 
-    `data` and `at_ms` are the command's.
-    """
+    __slots__ = ("at_ms", "command", "data", "now_ms", "person", "world")
 
-    person: Person
-    command: Command
-    data: Any
-    at_ms: int
-    now_ms: int
-    world: World
+    def __init__(self, person: Person, command: Command, now_ms: int, world: World) -> None:
+        self.person = person
+        self.command = command
+        self.data: Any = command.data
+        self.at_ms = command.at_ms
+        self.now_ms = now_ms
+        self.world = world
 
     def event(self, event_type: str, private: object = None, /, **data: str | None) -> Event:
         """An event of this command; fields that are None are left out."""

@@ -81,7 +81,7 @@ def decide(person: Person, command: Command, now_ms: int, world: World) -> Decis
     if person.names(command.id):
         return _rejected_for_good(person, "id_reused", command, now_ms)
 
-    case = Case(person, command, command.data, command.at_ms, now_ms, world)
+    case = Case(person, command, now_ms, world)
     expired = _expired(case) if person.offers else []
     answer = LADDERS[command.type](case)
     if isinstance(answer, str):
