@@ -9,12 +9,13 @@ from base64 import b64encode
 from collections import Counter
 from collections.abc import Mapping
 from hashlib import sha256
-from typing import Any, Final, cast
+from typing import Final, cast
 
+import msgspec
 import orjson
 
-from agents.ledger.record import Cut, Record
-from agents.ledger.turn import Output, Turn, Verdict
+from agents.ledger.record import Cut, Headers, Record
+from agents.ledger.turn import Entry, Turn, Verdict
 from rules.authority import World
 from rules.decide import Decision, decide
 from rules.person import Person, decode, encode, staff_record
@@ -24,11 +25,51 @@ from schemas.limits import DEAD_LETTER_VALUE_BYTES_MAX, VALUE_BYTES_MAX
 from schemas.outcomes import DEAD_LETTERS_TOPIC, OUTCOME_TYPE, OUTCOMES_TOPIC, RULES_VERSION
 from schemas.reading import Command, Refusal, read_command
 from schemas.references import Employer, Site, Staff
+from schemas.value import Value
 
 WITNESS_HEADER: Final = "witness"
 """The header of an outcome that names its turn and the reference offsets the turn used."""
 
 _NOBODY: Final = Person()
+
+
+class _CloudEvent(Value, frozen=True):
+    """`schemas.envelope.Envelope` as it is written. Here and below: structs, since their names
+    need not be looked at for each record."""
+
+    specversion: str
+    id: str
+    source: str
+    type: str
+    time: str
+    subject: str
+    data: object
+
+
+class _Origin(Value, frozen=True):
+    """`schemas.outcomes.Origin` as it is written."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class _Outcome(Value, frozen=True):
+    """`schemas.outcomes.Outcome` as it is written."""
+
+    command: str
+    command_source: str
+    command_type: str
+    status: str
+    code: str
+    version: int
+    events: list[str]
+    origin: _Origin
+    rules_version: int
+    batch: str | msgspec.UnsetType = msgspec.UNSET
+
+
+_to_json: Final = msgspec.json.Encoder().encode
 
 
 class _StaffOverlay:
@@ -68,13 +109,15 @@ class Decider:
             self._code_keys,
         )
         witness = ((WITNESS_HEADER, turn.witness),)
-        outputs: list[Output] = []
+        outputs: dict[str, list[Entry]] = {}
         persons: dict[bytes, Person] = {}
         answers: Counter[tuple[str, str]] = Counter()
         for record in turn.records:
             command = self._read(record)
             if isinstance(command, Refusal):
-                outputs.append(self._dead_letter(record, command))
+                outputs.setdefault(DEAD_LETTERS_TOPIC, []).append(
+                    self._dead_letter(record, command)
+                )
                 answers["dead_letter", command.code] += 1
                 continue
             key = cast(bytes, record.key)
@@ -86,7 +129,7 @@ class Decider:
                     now = staff_record(command.subject, decision.person)
                     if now != staff_record(command.subject, person):
                         staff.changed[command.subject] = now
-            outputs += self._answer(record, command, decision, witness)
+            self._answer(record, command, decision, witness, outputs)
             answers[decision.status, decision.code] += 1
         return Verdict(
             outputs,
@@ -112,43 +155,38 @@ class Decider:
         record: Record,
         command: Command,
         decision: Decision,
-        witness: tuple[tuple[str, bytes], ...],
-    ) -> list[Output]:
-        """The outcome, and the events with the versions that lead up to the person's."""
-        outputs = []
-        subject, first = command.subject, decision.version - len(decision.events) + 1
+        witness: Headers,
+        outputs: dict[str, list[Entry]],
+    ) -> None:
+        """Add the events, with the versions that lead up to the person's, and the outcome."""
+        key, subject = record.key, command.subject
         event_ids = []
-        for version, event in enumerate(decision.events, first):
+        version = decision.version - len(decision.events)
+        for event in decision.events:
+            version += 1
             event_id = f"{subject}:{version}"
             event_ids.append(event_id)
             data = {"version": version, "command": command.id, **event.data}
-            outputs.append(
-                Output(
-                    EVENTS[event.type][0],
-                    record.key,
-                    _cloud_event(event_id, event.type, command, data),
-                )
-            )
-        origin = self._origin(record)
-        outcome: dict[str, Any] = {
-            "command": command.id,
-            "command_source": command.source,
-            "command_type": command.type,
-            "status": decision.status,
-            "code": decision.code,
-            "version": decision.version,
-            "events": event_ids,
-            "origin": origin,
-            "rules_version": RULES_VERSION,
-        }
-        if command.batch is not None:
-            outcome["batch"] = command.batch
-        outcome_id = f"{origin['topic']}/{record.partition}/{record.offset}"
+            value = _cloud_event(event_id, event.type, command, data)
+            outputs.setdefault(EVENTS[event.type][0], []).append(Entry(key, value))
+        topic = self._wire[record.topic]
+        outcome = _Outcome(
+            command.id,
+            command.source,
+            command.type,
+            decision.status,
+            decision.code,
+            decision.version,
+            event_ids,
+            _Origin(topic, record.partition, record.offset),
+            RULES_VERSION,
+            msgspec.UNSET if command.batch is None else command.batch,
+        )
+        outcome_id = f"{topic}/{record.partition}/{record.offset}"
         value = _cloud_event(outcome_id, OUTCOME_TYPE, command, outcome)
-        outputs.append(Output(OUTCOMES_TOPIC, record.key, value, witness))
-        return outputs
+        outputs.setdefault(OUTCOMES_TOPIC, []).append(Entry(key, value, witness))
 
-    def _dead_letter(self, record: Record, refusal: Refusal) -> Output:
+    def _dead_letter(self, record: Record, refusal: Refusal) -> Entry:
         key, value = record.key, record.value or b""
         cut = record.value_cut or Cut(len(value), sha256(value).hexdigest())
         kept = value[:DEAD_LETTER_VALUE_BYTES_MAX]
@@ -162,21 +200,18 @@ class Decider:
         letter = {
             "code": refusal.code,
             "detail": refusal.detail,
-            "origin": self._origin(record),
+            "origin": {
+                "topic": self._wire[record.topic],
+                "partition": record.partition,
+                "offset": record.offset,
+            },
             "encoding": encoding,
             "key": None if key is None else texts[0],
             "value": None if record.value is None else texts[1],
             "length": cut.length,
             "sha256": cut.sha256,
         }
-        return Output(DEAD_LETTERS_TOPIC, key, orjson.dumps(letter))
-
-    def _origin(self, record: Record) -> dict[str, Any]:
-        return {
-            "topic": self._wire[record.topic],
-            "partition": record.partition,
-            "offset": record.offset,
-        }
+        return Entry(key, orjson.dumps(letter))
 
 
 def _committed(turn: Turn, key: bytes) -> Person:
@@ -188,17 +223,9 @@ def _committed(turn: Turn, key: bytes) -> Person:
     return _NOBODY if stored is None else decode(stored)
 
 
-def _cloud_event(event_id: str, event_type: str, command: Command, data: dict[str, Any]) -> bytes:
-    return orjson.dumps(
-        {
-            "specversion": "1.0",
-            "id": event_id,
-            "source": SYSTEM_SOURCE,
-            "type": event_type,
-            "time": command.time,
-            "subject": command.subject,
-            "data": data,
-        }
+def _cloud_event(event_id: str, event_type: str, command: Command, data: object) -> bytes:
+    return _to_json(
+        _CloudEvent("1.0", event_id, SYSTEM_SOURCE, event_type, command.time, command.subject, data)
     )
 
 

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -24,6 +24,7 @@ import psutil
 
 from agents.deciding import Decider
 from agents.ledger.record import Record
+from agents.ledger.turn import Entry
 from bench import latency
 from bench.engines import OURS
 from bench.stage import (
@@ -121,8 +122,11 @@ def write(brokers: str, prefix: str, persons: int) -> tuple[int, int]:
                 if decision.status != "accepted":
                     raise TypeError(f"{kind}: {decision.code}")
                 states[number] = decision.person
-                for output in decider._answer(record, command, decision, ()):
-                    produce(producer, wire[output.topic], output.value, key, home)
+                outputs: dict[str, list[Entry]] = {}
+                decider._answer(record, command, decision, (), outputs)
+                for topic, entries in outputs.items():
+                    for entry in entries:
+                        produce(producer, wire[topic], cast(bytes, entry.value), key, home)
                 outcomes += 1
                 events += len(decision.events)
     producer.flush()

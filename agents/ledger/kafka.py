@@ -30,7 +30,7 @@ from aiokafka.structs import TopicPartition
 
 from agents.ledger.backoff import Backoff
 from agents.ledger.forgotten import Forgotten, Producer
-from agents.ledger.log import Fenced, Layout, LogUnavailable, Place, Refused, Writable
+from agents.ledger.log import Entry, Fenced, Layout, LogUnavailable, Place, Refused
 from agents.ledger.reading import KafkaReader
 from agents.ledger.wire import TopicIdsRequest, by_topic
 from deployment.catalog import Catalog
@@ -279,7 +279,7 @@ class KafkaWriter:
         self._pid, self._epoch = answer.producer_id, answer.producer_epoch
         await self._forgotten.refuse_unknown(Producer(self._pid, self._epoch))
 
-    async def commit(self, entries: Mapping[Place, Sequence[Writable]]) -> None:
+    async def commit(self, entries: Mapping[Place, Sequence[Entry]]) -> None:
         # The broker replaces the time on topics with LogAppendTime, that is on all of ours.
         now_ms = int(time.time() * 1000)
         queues: dict[TopicPartition, deque[bytes]] = {}
@@ -378,9 +378,7 @@ class KafkaWriter:
                 self._coordinator = None
             await pause.sleep()
 
-    def _batches(
-        self, key: TopicPartition, entries: Sequence[Writable], now_ms: int
-    ) -> deque[bytes]:
+    def _batches(self, key: TopicPartition, entries: Sequence[Entry], now_ms: int) -> deque[bytes]:
         """The entries as record batches with this producer's next sequence numbers."""
         made: deque[bytes] = deque()
         builder: DefaultRecordBatchBuilder | None = None

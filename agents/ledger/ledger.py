@@ -57,7 +57,6 @@ from agents.ledger.log import (
     Reader,
     Refused,
     Unreadable,
-    Writable,
     Writer,
 )
 from agents.ledger.merge import Merged, merge
@@ -821,16 +820,10 @@ class Owner:
     async def _commit(self, verdict: Verdict, position: Position) -> None:
         """One transaction: outputs, staff, states, progress."""
         layout, partition = self._ledger.layout, self.partition
-        entries: dict[Place, list[Writable]] = {}
-        for output in verdict.outputs:
-            place = (output.topic, partition)
-            group = entries.get(place)
-            if group is None:
-                group = entries[place] = []
-            group.append(output)
+        entries = {(topic, partition): outputs for topic, outputs in verdict.outputs.items()}
         if verdict.staff:
             entries[layout.staff, 0] = [Entry(key, value) for key, value in verdict.staff.items()]
-        changed: list[Writable] = [Entry(key, state[1]) for key, state in verdict.states.items()]
+        changed = [Entry(key, state[1]) for key, state in verdict.states.items()]
         changed.append(Entry(PROGRESS_KEY, position.encode()))
         entries[layout.state, partition] = changed
         assert self._writer is not None

@@ -18,10 +18,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from agents.ledger.feed import Feed
 from agents.ledger.record import Cut, Headers, Record
+from schemas.value import Value
 
 __all__ = [
     "Cut",
@@ -41,7 +42,6 @@ __all__ = [
     "Record",
     "Refused",
     "Unreadable",
-    "Writable",
     "Writer",
 ]
 
@@ -73,23 +73,12 @@ class Refused(LogError):
     """The broker answered that it will not take this, now or later."""
 
 
-class Entry(NamedTuple):
+class Entry(Value, frozen=True):
     """A record to write; the broker gives it its time."""
 
     key: bytes | None
     value: bytes | None
     headers: Headers = ()
-
-
-class Writable(Protocol):
-    """What a writer writes: an `Entry`, or an output of a verdict."""
-
-    @property
-    def key(self) -> bytes | None: ...
-    @property
-    def value(self) -> bytes | None: ...
-    @property
-    def headers(self) -> Headers: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +148,7 @@ class Writer(Protocol):
         Raises LogUnavailable, Refused.
         """
 
-    async def commit(self, entries: Mapping[Place, Sequence[Writable]]) -> None:
+    async def commit(self, entries: Mapping[Place, Sequence[Entry]]) -> None:
         """Write all entries, each place in order, in one transaction.
 
         Raises Fenced, LogUnavailable or Refused; after any of them only `close` may follow, and

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple, TypeVar
 from agents.ledger.backoff import Backoff
 from agents.ledger.feed import Feed
 from agents.ledger.log import (
+    Entry,
     Fenced,
     Headers,
     Layout,
@@ -33,7 +34,6 @@ from agents.ledger.log import (
     LogUnavailable,
     OutOfLog,
     Place,
-    Writable,
 )
 from agents.ledger.record import Record
 from schemas import limits
@@ -353,7 +353,7 @@ class Cluster:
         ]
         return records, end, stable, partition.high
 
-    def append(self, place: Place, entries: Sequence[Writable], producer: int = -1) -> int:
+    def append(self, place: Place, entries: Sequence[Entry], producer: int = -1) -> int:
         """Append a batch; the offset of its first record."""
         partition = self.partition(place)
         first = partition.end
@@ -384,7 +384,7 @@ class Cluster:
     def produce(
         self,
         place: Place,
-        entries: Sequence[Writable],
+        entries: Sequence[Entry],
         done: Answer,
         transaction: tuple[str, int, int] | None = None,
         batch: int = 0,
@@ -776,7 +776,7 @@ class MemoryWriter:
             lambda: self._cluster.begin_producer(self._name, self._timeout_ms),
         )
 
-    async def commit(self, entries: Mapping[Place, Sequence[Writable]]) -> None:
+    async def commit(self, entries: Mapping[Place, Sequence[Entry]]) -> None:
         await self._coordinated(
             "add partitions",
             lambda: self._cluster.add_partitions(self._name, self._epoch, list(entries)),
@@ -794,7 +794,7 @@ class MemoryWriter:
     async def close(self) -> None:
         """Nothing is open."""
 
-    async def _produce(self, place: Place, group: Sequence[Writable], batch: int) -> None:
+    async def _produce(self, place: Place, group: Sequence[Entry], batch: int) -> None:
         cluster = self._cluster
         transaction = (self._name, self._producer, self._epoch)
         pause = Backoff()

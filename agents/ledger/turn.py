@@ -12,28 +12,19 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from agents.ledger.log import Entry
 from agents.ledger.record import Cut, Headers, Record
 from agents.references import References
-from schemas.value import Value
 
-__all__ = ["Cut", "Headers", "Output", "Record", "Turn", "Verdict"]
-
-
-class Output(Value, frozen=True):
-    """One record to write, to the partition number that the turn's commands came from."""
-
-    topic: str
-    """Logical name of an output topic."""
-    key: bytes | None
-    value: bytes
-    headers: Headers = ()
+__all__ = ["Cut", "Entry", "Headers", "Record", "Turn", "Verdict"]
 
 
 @dataclass(slots=True)
 class Verdict:
-    """All that a turn changes. Written in one transaction, in the order given."""
+    """All that a turn changes. Written in one transaction, each topic in the order given."""
 
-    outputs: Sequence[Output]
+    outputs: Mapping[str, Sequence[Entry]]
+    """By logical topic; written to the partition number that the turn's commands came from."""
     states: Mapping[bytes, tuple[object, bytes]]
     """Record key -> (decoded state, to be offered again in `Turn.cached`; its encoded form)."""
     staff: Mapping[bytes, bytes | None] = field(default_factory=dict)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
 from confluent_kafka import Consumer, TopicPartition
 
 from agents.deciding import Decider
 from agents.ledger.record import Record
+from agents.ledger.turn import Entry
 from bench.work import CODE_KEYS, TOPICS, seed_from_json
 from rules.authority import World
 from rules.decide import decide
@@ -81,9 +82,14 @@ class Job:
             raise TypeError(f"no command: {command}")
         person = _NOBODY if stored is None else decode(stored)
         decision = decide(person, command, timestamp, self._world)
-        outputs = self._decider._answer(record, command, decision, ())
+        outputs: dict[str, list[Entry]] = {}
+        self._decider._answer(record, command, decision, (), outputs)
         return (
-            [(OUTPUTS + output.topic, output.value) for output in outputs],
+            [
+                (OUTPUTS + topic, cast(bytes, entry.value))
+                for topic, entries in outputs.items()
+                for entry in entries
+            ],
             None if decision.person is person else encode(decision.person),
         )
 

@@ -280,8 +280,9 @@ class Village:
             Mock(spec=asyncio.Future),
         )
         verdict = self.decider.decide(turn)
-        for output in verdict.outputs:
-            self.append(output.topic, partition, output.key, output.value, tuple(output.headers))
+        for topic, entries in verdict.outputs.items():
+            for entry in entries:
+                self.append(topic, partition, entry.key, entry.value, tuple(entry.headers))
         for key, value in verdict.staff.items():
             self.append("staff", 0, key, value)
         for key, (_, state) in verdict.states.items():
@@ -289,8 +290,8 @@ class Village:
         for record in records:
             offsets[record.topic] = record.offset + 1
         # The marker of the transaction takes an offset wherever it wrote.
-        for place in {(output.topic, partition) for output in verdict.outputs}:
-            self.ends[place] += 1
+        for topic in verdict.outputs:
+            self.ends[topic, partition] += 1
         if verdict.staff:
             self.ends["staff", 0] += 1
         self.now_ms += 10

@@ -22,7 +22,7 @@ import uvloop
 from agents.app import RealnameApp
 from agents.ledger.kafka import KafkaLog
 from agents.ledger.reading import KafkaReader
-from agents.ledger.turn import Output, Turn, Verdict
+from agents.ledger.turn import Entry, Turn, Verdict
 from agents.references import References
 from deployment.catalog import load_catalog
 
@@ -35,7 +35,7 @@ def parse(topic: str, key: bytes, value: bytes) -> object:
 def count(turn: Turn) -> Verdict:
     """One outcome a record: which it is, and the how-manieth of its key."""
     witness = [("witness", turn.witness)]
-    outputs: list[Output] = []
+    outputs: list[Entry] = []
     states: dict[bytes, tuple[object, bytes]] = {}
     staff: dict[bytes, bytes | None] = {}
     for record in turn.records:
@@ -56,8 +56,7 @@ def count(turn: Turn) -> Verdict:
         said = value[:64].decode("utf-8", "replace")
         seen = turn.references.employers.get("e")
         outputs.append(
-            Output(
-                "outcomes",
+            Entry(
                 record.key,
                 orjson.dumps(
                     {
@@ -76,20 +75,18 @@ def count(turn: Turn) -> Verdict:
         )
         if said.startswith("staff"):
             staff[key] = orjson.dumps({"n": n})
-    return Verdict(outputs, states, staff)
+    return Verdict({"outcomes": outputs}, states, staff)
 
 
 def echo(turn: Turn) -> Verdict:
     """As little as possible, for measuring."""
-    outputs = [
-        Output(
-            "outcomes", r.key, b'{"origin":"%d/%d","x":"%s"}' % (r.partition, r.offset, b"y" * 300)
-        )
+    outcomes = [
+        Entry(r.key, b'{"origin":"%d/%d","x":"%s"}' % (r.partition, r.offset, b"y" * 300))
         for r in turn.records
     ]
-    attendance = [Output("attendance-records", r.key, b"z" * 300) for r in turn.records]
+    attendance = [Entry(r.key, b"z" * 300) for r in turn.records]
     states = {r.key or b"": (None, b"s" * 300) for r in turn.records}
-    return Verdict(outputs + attendance, states)
+    return Verdict({"outcomes": outcomes, "attendance-records": attendance}, states)
 
 
 def lag(chance: random.Random) -> None:
