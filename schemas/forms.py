@@ -105,6 +105,13 @@ _RFC3339: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?"
     r"([Zz]|[+-][0-9]{2}:[0-9]{2})"
 ).fullmatch
+# Most times are of these shapes; to look one up costs a third of what the expression does.
+_DIGITS_TO_0: Final = bytes.maketrans(b"123456789", b"000000000")
+_USUAL: Final = frozenset(
+    b"0000-00-00T00:00:00" + fraction + offset
+    for fraction in (b"", *(b"." + b"0" * digits for digits in range(1, 10)))
+    for offset in (b"Z", b"+00:00", b"-00:00")
+)
 
 
 def time_ms(text: str) -> int:
@@ -112,15 +119,17 @@ def time_ms(text: str) -> int:
 
     Raises ValueError when `text` is no such time.
     """
-    if _RFC3339(text) is None:
-        raise ValueError("not an RFC 3339 time with an offset")
-    moment = datetime.fromisoformat(text.upper())
+    if text.encode("ascii", "replace").translate(_DIGITS_TO_0) not in _USUAL:
+        if _RFC3339(text) is None:
+            raise ValueError("not an RFC 3339 time with an offset")
+        text = text.upper()
+    since = _moment(text) - _EPOCH
     # Not timestamp(): a float would round the milliseconds of some times up.
-    since = moment - _EPOCH
     return (since.days * 86_400 + since.seconds) * 1_000 + since.microseconds // 1_000
 
 
-_EPOCH: Final = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+_moment: Final = datetime.fromisoformat
+_EPOCH: Final = _moment("1970-01-01T00:00:00+00:00")
 
 
 def _time(text: str) -> str:

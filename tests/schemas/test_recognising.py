@@ -2,6 +2,8 @@
 bytes. And that is recognised which is usual, or the quick way would be the long one."""
 
 import json
+import re
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from schemas.commands import COMMANDS
 from schemas.envelope import Envelope, is_attribute
+from schemas.forms import time_ms
 from schemas.identifiers import partition_for
 from schemas.limits import ID_CHARS_MAX, POSITION_CHARS_MAX, SITE_CHARS_MAX
 from schemas.reading import Command, Refusal, read_by_models, read_command
@@ -319,3 +322,52 @@ def test_any_bytes_are_read_both_ways_alike(
         at %= len(value) + 1
         value = value[:at] + splinter + value[at + length :]
         both_ways(value, topic_of(command_type))
+
+
+# --- time -----------------------------------------------------------------------------------------
+
+RFC_3339 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?"
+    r"([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
+
+
+def plainly(text: str) -> int | None:
+    """`time_ms` without a quick way."""
+    if RFC_3339.fullmatch(text) is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text.upper())
+    except ValueError:
+        return None
+    since = moment - datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+    return (since.days * 86_400 + since.seconds) * 1_000 + since.microseconds // 1_000
+
+
+def two(last: int) -> st.SearchStrategy[str]:
+    return st.integers(0, last).map("{:02}".format)
+
+
+MOMENTS = st.builds(
+    "{:04}-{}-{}{}{}:{}:{}{}{}".format,
+    st.integers(0, 9_999), two(13), two(32), st.sampled_from("TTTt "), two(24), two(60), two(60),
+    st.just("") | st.from_regex(r"\A\.[0-9]{0,12}\Z", alphabet="0123456789."),
+    st.sampled_from(["Z", "z", "", "+08", "+0800"])
+    | st.builds("{}{}:{}".format, st.sampled_from("+-"), two(24), two(60)),
+)  # fmt: skip
+
+
+@settings(max_examples=1_000, deadline=None)
+@given(
+    MOMENTS,
+    st.none() | st.tuples(st.integers(0, 40), st.sampled_from("0-:.,+WZT ９\ud800") | st.just("")),
+)
+def test_a_time_is_read_as_ever(text: str, change: tuple[int, str] | None) -> None:
+    if change is not None:
+        at, other = change
+        text = text[:at] + other + text[at + 1 :]
+    try:
+        found: int | None = time_ms(text)
+    except ValueError:
+        found = None
+    assert found == plainly(text)
