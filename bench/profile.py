@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-import orjson
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from agents.deciding import Decider
@@ -25,10 +24,9 @@ from deployment.catalog import load_catalog
 from deployment.process import collect_rarely
 from rules.decide import decide
 from rules.person import decode, encode
-from schemas.commands import COMMANDS
-from schemas.envelope import Envelope
 from schemas.forms import time_ms
-from schemas.reading import Command, read_command
+from schemas.reading import Command, read_by_models, read_command
+from schemas.recognising import recognise
 from schemas.references import parse_reference
 
 INPUTS: Final = 40_000
@@ -81,16 +79,13 @@ def costs() -> list[tuple[str, float]]:
         "fetched batches: records",
         lambda: [list(KafkaBatch(SCANS, 0, one).pieces(0)) for one in raw],
     )
-    documents = timed("read: JSON", lambda: [orjson.loads(m.value) for m in messages])
-    envelopes = timed(
-        "read: envelope (pydantic)", lambda: [Envelope.model_validate(one) for one in documents]
-    )
-    timed(
-        "read: data (pydantic)",
-        lambda: [COMMANDS[one.type][1].model_validate(one.data) for one in envelopes],
-    )
+    envelopes = timed("read: recognise", lambda: [recognise(m.value) for m in messages])
     timed("read: time", lambda: [time_ms(one.time) for one in envelopes])
     commands = timed("read: all of it", lambda: [_read(one) for one in messages])
+    timed(
+        "read: by the models, were it not recognised",
+        lambda: [read_by_models(m.topic, 0, 1, m.key, m.value) for m in messages],
+    )
     states = {seed.person.encode(): state_of(seed) for seed in work.seeds}
     encoded = {key: encode(person) for key, person in states.items()}
     timed("state: decode, each person once", lambda: [decode(one) for one in encoded.values()])

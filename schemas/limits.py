@@ -67,6 +67,12 @@ NAMED_IDS_MAX: Final = 256
 """Ids of a person's former offers, assignments and entries remembered to answer `id_reused`. Past
 it the oldest may be used again, unless it is still open or live."""
 
+# --- reading -------------------------------------------------------------------------------------
+
+RECURRING_TEXTS_MAX: Final = 65_536
+"""Of so many person ids, credit codes and sites each it is remembered that they are well-formed,
+and of so many persons the partition. Past it those not seen for longest are looked at anew."""
+
 # --- the embedded broker and database ------------------------------------------------------------
 
 DOWNLOADS_AT_ONCE_MAX: Final = 8
