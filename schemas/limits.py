@@ -67,6 +67,12 @@ NAMED_IDS_MAX: Final = 256
 """Ids of a person's former offers, assignments and entries remembered to answer `id_reused`. Past
 it the oldest may be used again, unless it is still open or live."""
 
+# --- codes to scan -------------------------------------------------------------------------------
+
+SITE_CODES_KNOWN_MAX: Final = 4_096
+"""Texts of site codes that are known to be right. Past it all are forgotten, and each is verified
+again when it is scanned."""
+
 # --- the embedded broker and database ------------------------------------------------------------
 
 DOWNLOADS_AT_ONCE_MAX: Final = 8
