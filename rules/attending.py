@@ -1,10 +1,11 @@
 """Attendance 考勤 (manual: 六、如何考勤; contract: Attendance)."""
 
 from rules.authority import confirmed_for, is_operator
-from rules.calendar import shanghai_date
+from rules.calendar import shanghai_day
 from rules.case import Answer, Case
 from rules.codes import in_window, parse
 from rules.entering import personal_code, scanned_by_right
+from rules.person import Person
 from schemas.limits import NIGHT_SHIFT_MS
 
 
@@ -15,8 +16,8 @@ def scan(case: Case) -> Answer:
     code = personal_code(case)
     if isinstance(code, str):
         return code
-    if not confirmed_for(case.world, case.site(), data.scanner) and not is_operator(
-        case.world, data.site, data.scanner
+    if not is_operator(case.world, data.site, data.scanner) and not confirmed_for(
+        case.world, case.site(), data.scanner
     ):
         return "operator_required"
     return _record(case, "staff", data.scanner)
@@ -37,46 +38,41 @@ def checkin(case: Case) -> Answer:
 
 
 def _record(case: Case, method: str, scanner: str | None) -> Answer:
-    at_sites = dict(_tenures(case))
-    employer = at_sites.get(case.data.site)
+    person, at_ms = case.person, case.at_ms
+    site, direction = case.data.site, case.data.direction
+    employers = _employers_at(person, at_ms)
+    employer = employers.get(site)
     if employer is None:
-        return "wrong_site" if at_sites else "not_present"
+        return "wrong_site" if employers else "not_present"
     return [
         case.event(
             "attendance.recorded",
-            site=case.data.site,
+            site=site,
             employer=employer,
-            day=_day(case),
-            direction=case.data.direction,
+            day=shanghai_day(_shift_began_ms(person, site, at_ms) if direction == "out" else at_ms),
+            direction=direction,
             method=method,
             scanner=scanner,
         )
     ]
 
 
-def _tenures(case: Case) -> list[tuple[str, str]]:
-    """(site, employer) of every tenure that holds the time of the scan."""
-    at_ms, presence = case.at_ms, case.person.presence
-    found = [
-        (tenure.site, tenure.employer)
-        for tenure in case.person.tenures
-        if tenure.from_ms <= at_ms <= tenure.to_ms
-    ]
+def _employers_at(person: Person, at_ms: int) -> dict[str, str]:
+    """Site -> employer of every tenure that holds this time."""
+    found = {}
+    for tenure in person.tenures:
+        if tenure.from_ms <= at_ms <= tenure.to_ms:
+            found[tenure.site] = tenure.employer
+    presence = person.presence
     if presence is not None and presence.since_ms <= at_ms:
-        found.append((presence.site, presence.employer))
+        found[presence.site] = presence.employer
     return found
 
 
-def _day(case: Case) -> str:
-    """The attendance day: of an `out` in the night shift, the day of the `in` it belongs to."""
-    at_ms = case.at_ms
-    if case.data.direction == "out":
-        site = case.data.site
-        ins = [
-            clock_in.at_ms
-            for clock_in in case.person.clock_ins
-            if clock_in.at_ms < at_ms and clock_in.site == site
-        ]
-        if ins and at_ms - max(ins) < NIGHT_SHIFT_MS:
-            at_ms = max(ins)
-    return shanghai_date(at_ms).isoformat()
+def _shift_began_ms(person: Person, site: str, out_ms: int) -> int:
+    """The time whose day an `out` belongs to: that of the `in` of a night shift, else its own."""
+    latest_ms = out_ms - NIGHT_SHIFT_MS
+    for clock_in in reversed(person.clock_ins):  # the latest is near the end
+        if latest_ms < clock_in.at_ms < out_ms and clock_in.site == site:
+            latest_ms = clock_in.at_ms
+    return latest_ms if latest_ms > out_ms - NIGHT_SHIFT_MS else out_ms

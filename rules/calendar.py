@@ -15,6 +15,16 @@ def shanghai_date(at_ms: int) -> date:
     return _date((at_ms + _OFFSET_MS) // DAY_MS)
 
 
+def shanghai_day(at_ms: int) -> str:
+    """The same date as text, `YYYY-MM-DD`."""
+    return _day((at_ms + _OFFSET_MS) // DAY_MS)
+
+
+@lru_cache(maxsize=64)
+def _day(days: int) -> str:
+    return _date(days).isoformat()
+
+
 @lru_cache(maxsize=64)
 def _date(days: int) -> date:
     return _EPOCH + timedelta(days=days)

@@ -27,7 +27,7 @@ class Case:
 
     def event(self, event_type: str, private: object = None, /, **data: str | None) -> Event:
         """An event of this command; fields that are None are left out."""
-        if None in data.values():
+        if not all(data.values()):  # in C, and true of most
             data = {name: value for name, value in data.items() if value is not None}
         return Event(event_type, self.at_ms, self.now_ms, data, private)
 

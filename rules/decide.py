@@ -5,8 +5,9 @@ fails is the answer. What holds for all types is here, before the ladder.
 """
 
 from collections.abc import Callable
-from copy import copy
 from typing import Final
+
+from msgspec.structs import replace
 
 from rules import assigning, attending, entering, hiring, identity, leaving
 from rules.authority import World
@@ -88,8 +89,10 @@ def decide(person: Person, command: Command, now_ms: int, world: World) -> Decis
         return _rejected_for_good(person, answer, command, now_ms)
     events = expired + answer
     decided = evolve(person, events)
-    parked = any(event.type == "offer.parked" for event in answer)
-    code = AWAITING_VERIFICATION if parked else ACCEPTED
+    code = ACCEPTED
+    for event in events:
+        if event.type == "offer.parked":
+            code = AWAITING_VERIFICATION
     remember(decided, command.key_digest, command.content_digest, command.at_ms, code, now_ms)
     return Decision("accepted", code, decided.version, events, decided)
 
@@ -112,6 +115,6 @@ def _rejected(person: Person, code: str) -> Decision:
 
 def _rejected_for_good(person: Person, code: str, command: Command, now_ms: int) -> Decision:
     """Rejected, and remembered: sent again, the command gets the same answer."""
-    person = copy(person)
+    person = replace(person)
     remember(person, command.key_digest, command.content_digest, command.at_ms, code, now_ms)
     return Decision("rejected", code, person.version, [], person)

@@ -1,7 +1,6 @@
 """From events to state: the only place where a person's state changes."""
 
 from collections.abc import Callable, Iterable
-from copy import copy
 from typing import Any, Final, TypeVar
 
 from msgspec.structs import replace
@@ -62,7 +61,7 @@ class Event(Value, frozen=True):
 
 def evolve(person: Person, events: Iterable[Event]) -> Person:
     """The state after the events; `person` is left as it is. Raises ImpossibleTransition."""
-    person = copy(person)
+    person = replace(person)
     for event in events:
         _APPLY[event.type](person, event)
         person.version += 1

@@ -14,6 +14,8 @@ from schemas.reasons import CODE_AT, NUMBER_OF
 from schemas.value import Value
 
 _RECORD: Final = struct.Struct(f">{KEY_DIGEST_BYTES}s{CONTENT_DIGEST_BYTES}sQI")
+_RECORD_BYTES: Final = _RECORD.size
+_TIME: Final = struct.Struct(f">{KEY_DIGEST_BYTES + CONTENT_DIGEST_BYTES}xQ")
 _CODE_BITS: Final = 8
 
 PRUNE_SLACK_MS: Final = DAY_MS
@@ -31,7 +33,7 @@ class Seen(Value, frozen=True):
 
 def recall(person: Person, key_digest: bytes) -> Seen | None:
     """The answer that a command of this (source, id) had, if it is remembered."""
-    at = find(person.seen, key_digest, _RECORD.size)
+    at = find(person.seen, key_digest, _RECORD_BYTES)
     if at < 0:
         return None
     _, content_digest, time_and_code, version = _RECORD.unpack_from(person.seen, at)
@@ -52,20 +54,20 @@ def remember(
         # The floor keeps what is forgotten too late also for a broker clock that steps back.
         person.seen_floor_ms = max(person.seen_floor_ms, now_ms - PAST_MS_MAX - 1)
         seen = b"".join(
-            seen[at : at + _RECORD.size]
-            for at in range(0, len(seen), _RECORD.size)
+            seen[at : at + _RECORD_BYTES]
+            for at in range(0, len(seen), _RECORD_BYTES)
             if _time(seen, at) >= now_ms - PAST_MS_MAX
         )
     seen += _RECORD.pack(
         key_digest, content_digest, at_ms << _CODE_BITS | NUMBER_OF[code], person.version
     )
-    if len(seen) > SEEN_IDS_MAX * _RECORD.size:
-        earliest = min(range(0, len(seen), _RECORD.size), key=lambda at: _time(seen, at))
+    if len(seen) > SEEN_IDS_MAX * _RECORD_BYTES:
+        earliest = min(range(0, len(seen), _RECORD_BYTES), key=lambda at: _time(seen, at))
         person.seen_floor_ms = max(person.seen_floor_ms, _time(seen, earliest))
-        seen = seen[:earliest] + seen[earliest + _RECORD.size :]
+        seen = seen[:earliest] + seen[earliest + _RECORD_BYTES :]
     person.seen = seen
 
 
 def _time(seen: bytes, at: int) -> int:
-    start = at + KEY_DIGEST_BYTES + CONTENT_DIGEST_BYTES
-    return int.from_bytes(seen[start : start + 8], "big") >> _CODE_BITS
+    time_and_code: int = _TIME.unpack_from(seen, at)[0]
+    return time_and_code >> _CODE_BITS

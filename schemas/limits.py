@@ -73,6 +73,12 @@ RECURRING_TEXTS_MAX: Final = 65_536
 """Of so many person ids, credit codes and sites each it is remembered that they are well-formed,
 and of so many persons the partition. Past it those not seen for longest are looked at anew."""
 
+# --- codes to scan -------------------------------------------------------------------------------
+
+SITE_CODES_KNOWN_MAX: Final = 4_096
+"""Texts of site codes that are known to be right. Past it all are forgotten, and each is verified
+again when it is scanned."""
+
 # --- the embedded broker and database ------------------------------------------------------------
 
 DOWNLOADS_AT_ONCE_MAX: Final = 8

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from rules import codes
 from rules.codes import Code, in_window, issue_person_code, issue_site_code, parse
 
 KEYS = {1: bytes(range(32)), 2: bytes(range(32, 64))}
@@ -74,6 +75,14 @@ def test_a_sites_code_follows_the_format_and_reads_back(
     assert text == signed(2, key_id, at_s // 86_400, site.encode(), keys)
     assert parse(keys, text) == Code("site", key_id, at_s // 86_400, site)
     assert set(text) <= QR_ALPHANUMERIC
+
+
+@pytest.mark.parametrize("length", [1, 63, 64, 65, 200])
+def test_a_key_may_be_longer_than_a_block_of_the_hash(length: int) -> None:
+    keys = {1: bytes(range(length))}
+    text = issue_person_code(keys, PERSON, NOON_S)
+    assert text == signed(1, 1, MINUTE, bytes.fromhex(PERSON), keys)
+    assert parse(keys, text) == Code("person", 1, MINUTE, PERSON)
 
 
 # --- what is refused -----------------------------------------------------------------------------
@@ -200,6 +209,35 @@ def test_no_code_is_issued_for_what_is_no_site_id(site: str) -> None:
 def test_no_code_is_issued_outside_the_format(keys: dict[int, bytes], at_s: int) -> None:
     with pytest.raises(ValueError, match="key"):
         issue_person_code(keys, PERSON, at_s)
+
+
+# --- what is known -------------------------------------------------------------------------------
+
+
+def test_a_site_code_known_by_one_key_is_refused_by_another() -> None:
+    text = issue_site_code(KEYS, "SH-0001", NOON_S)
+    code = Code("site", 2, DAY, "SH-0001")
+    assert parse(KEYS, text) == code
+    assert parse({1: KEYS[1]}, text) is None, "its key was dropped"
+    assert parse({1: KEYS[2], 2: KEYS[1]}, text) is None, "its key has another id"
+    assert parse({}, text) is None
+    assert parse({2: KEYS[2]}, text) == code
+
+
+def test_what_is_known_is_bounded_and_has_nothing_that_was_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known: dict[str, tuple[Code, bytes]] = {}
+    monkeypatch.setattr(codes, "_known_site_codes", known)
+    monkeypatch.setattr(codes, "SITE_CODES_KNOWN_MAX", 3)
+    others = {1: KEYS[2], 2: KEYS[1]}
+    for number in range(10):
+        site = f"SH-{number}"
+        assert parse(KEYS, issue_site_code(others, site, NOON_S)) is None
+        assert parse(KEYS, issue_site_code(KEYS, site, NOON_S)) == Code("site", 2, DAY, site)
+        assert parse(KEYS, issue_person_code(KEYS, PERSON, NOON_S + number)) is not None
+        assert list(known)[-1] == issue_site_code(KEYS, site, NOON_S)
+        assert len(known) == number % 3 + 1
 
 
 # --- windows -------------------------------------------------------------------------------------
