@@ -38,9 +38,8 @@ def _clock(spec: str) -> None:
 
 
 def _kill(spec: str) -> None:
-    from aiokafka.protocol.transaction import EndTxnRequest
-
     from agents.ledger.kafka import KafkaWriter
+    from agents.ledger.wire import EndTxn
 
     point, _, number = spec.partition(":")
     left = int(number)
@@ -63,7 +62,7 @@ def _kill(spec: str) -> None:
             die()
 
     async def coordinating(self: KafkaWriter, request: Any, code_of: Any, **options: Any) -> Any:
-        if due and isinstance(request, EndTxnRequest) and point in ("sent", "ending"):
+        if due and isinstance(request, EndTxn) and point in ("sent", "ending"):
             if point == "sent":
                 die()
             asked = asyncio.ensure_future(coordinated(self, request, code_of, **options))
