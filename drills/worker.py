@@ -38,9 +38,8 @@ def _clock(spec: str) -> None:
 
 
 def _kill(spec: str) -> None:
-    from aiokafka.protocol.transaction import EndTxnRequest
-
     from agents.ledger.kafka import KafkaWriter
+    from agents.ledger.wire import EndTxn
 
     point, _, number = spec.partition(":")
     left = int(number)
@@ -63,7 +62,7 @@ def _kill(spec: str) -> None:
             die()
 
     async def coordinating(self: KafkaWriter, request: Any, code_of: Any, **options: Any) -> Any:
-        if due and isinstance(request, EndTxnRequest) and point in ("sent", "ending"):
+        if due and isinstance(request, EndTxn) and point in ("sent", "ending"):
             if point == "sent":
                 die()
             asked = asyncio.ensure_future(coordinated(self, request, code_of, **options))
@@ -138,10 +137,15 @@ def _lag(chance: Random) -> None:
     wanted = KafkaReader._wanted
 
     def half(self: KafkaReader, *arguments: Any) -> Any:
-        all_of_it, _ = wanted(self, *arguments)
-        return {key: at for key, at in all_of_it.items() if chance.random() < 0.5}, True
+        all_of_it, full = wanted(self, *arguments)
+        out = {key for key in all_of_it if chance.random() < 0.5}
+        return {key: at for key, at in all_of_it.items() if key not in out}, full | out
+
+    def everything(self: KafkaReader, session: Any) -> Any:
+        return self._feeds.keys() | session.told.keys()
 
     KafkaReader._wanted = half  # type: ignore[assignment,method-assign]
+    KafkaReader._due = everything  # type: ignore[method-assign]
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """The ledger's log on Kafka.
 
-The connections, metadata, group protocol and record builder are aiokafka's; the transactional
+Metadata, group protocol and record builder are aiokafka's, as is the way in; the transactional
 producer is written out here, because its errors must surface where they happen: every request of a
 transaction is awaited in its place, and whatever is not plainly a success ends the producer.
 """
@@ -10,31 +10,44 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from typing import Any, Final, TypeVar
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
-from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
+from aiokafka.client import CoordinationType
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import KafkaConnectionError, KafkaError, for_code
-from aiokafka.protocol.offset import OffsetRequest
-from aiokafka.protocol.produce import ProduceRequest
-from aiokafka.protocol.transaction import (
-    AddPartitionsToTxnRequest,
-    EndTxnRequest,
-    InitProducerIdRequest,
-)
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.structs import TopicPartition
 
 from agents.ledger.backoff import Backoff
+from agents.ledger.client import Client, Connection
 from agents.ledger.forgotten import Forgotten, Producer
 from agents.ledger.log import Entry, Fenced, Layout, LogUnavailable, Place, Refused
 from agents.ledger.reading import KafkaReader
-from agents.ledger.wire import TopicIdsRequest, by_topic
+from agents.ledger.wire import (
+    AddPartitionsToTxn,
+    EndTxn,
+    InitProducerId,
+    ListOffsets,
+    Produce,
+    TopicIdsRequest,
+    Written,
+    by_topic,
+)
 from deployment.catalog import Catalog
 from schemas import limits
+
+T = TypeVar("T")
 
 log: Final = structlog.get_logger("ledger.kafka")
 
@@ -90,16 +103,10 @@ class KafkaLog:
         self._options = dict(options or {})
         self._wire = {name: topic.wire for name, topic in catalog.topics.items()}
 
-    def _client(self) -> AIOKafkaClient:
-        return AIOKafkaClient(
-            bootstrap_servers=self._brokers,
-            client_id=self._catalog.group,
-            request_timeout_ms=limits.COMMIT_MS_MAX,
-            retry_backoff_ms=limits.BROKER_RETRY_MS_MIN,
-            **self._options,
-        )
+    def _client(self) -> Client:
+        return Client(self._brokers, self._catalog.group, self._options)
 
-    async def _connect(self, client: AIOKafkaClient) -> None:
+    async def _connect(self, client: Client) -> None:
         """Wait until a broker answers and knows all topics."""
         pause = Backoff()
         wire = set(self._wire.values())
@@ -168,9 +175,9 @@ class KafkaEndOffsets:
 
     def __init__(
         self,
-        client: AIOKafkaClient,
+        client: Client,
         wire: Mapping[str, str],
-        connect: Callable[[AIOKafkaClient], Any],
+        connect: Callable[[Client], Any],
     ) -> None:
         self._client = client
         self._wire = wire
@@ -190,29 +197,25 @@ class KafkaEndOffsets:
         if not self._connected.done():
             await asyncio.shield(self._connected)
         cluster = self._client.cluster
-        by_broker: dict[int, dict[str, list[tuple[int, int]]]] = {}
+        by_broker: dict[int, dict[str, list[int]]] = {}
         for topic, partition in places:
             wire = self._wire[topic]
             leader = cluster.leader_for_partition(TopicPartition(wire, partition))
             if leader is None or leader < 0:
                 self._client.force_metadata_update()
                 raise LogUnavailable(f"{topic}-{partition} has no leader")
-            by_broker.setdefault(leader, {}).setdefault(wire, []).append((partition, when))
+            by_broker.setdefault(leader, {}).setdefault(wire, []).append(partition)
         try:
-            answers = await asyncio.gather(
-                *(
-                    self._client.send(
-                        broker, OffsetRequest(-1, _READ_UNCOMMITTED, list(topics.items()))
-                    )
-                    for broker, topics in by_broker.items()
-                )
+            answers = await _all(
+                self._client.ask(broker, ListOffsets(_READ_UNCOMMITTED, topics, when))
+                for broker, topics in by_broker.items()
             )
         except KafkaError as error:
             self._client.force_metadata_update()
             raise LogUnavailable(f"end offsets: {error}") from error
         found: dict[Place, int] = {}
         for answer in answers:
-            for wire, partitions in answer.topics:
+            for wire, partitions in answer:
                 topic = self._logical[wire]
                 for partition, code, _, offset in partitions:
                     if code:
@@ -243,11 +246,11 @@ class KafkaWriter:
 
     def __init__(
         self,
-        client: AIOKafkaClient,
+        client: Client,
         wire: Mapping[str, str],
         transactional_id: str,
         timeout_ms: int,
-        connect: Callable[[AIOKafkaClient], Any],
+        connect: Callable[[Client], Any],
         places: Collection[Place],
     ) -> None:
         self._client = client
@@ -261,7 +264,7 @@ class KafkaWriter:
         self._timeout_ms = timeout_ms
         self._connect = connect
         self._coordinator: int | None = None
-        self._unbroken: object = None
+        self._unbroken: Connection | None = None
         """The connection on which the coordinator has answered all requests, none of them late."""
         self._pid = -1
         self._epoch = -1
@@ -269,14 +272,11 @@ class KafkaWriter:
 
     async def start(self) -> None:
         await self._connect(self._client)
-        answer = await self._coordinated(
-            InitProducerIdRequest(
-                transactional_id=self._id, transaction_timeout_ms=self._timeout_ms
-            ),
-            lambda answer: answer.error_code,
+        _, self._pid, self._epoch = await self._coordinated(
+            InitProducerId(self._id, self._timeout_ms),
+            lambda answer: answer[0],
             before=self._forgotten.end,
         )
-        self._pid, self._epoch = answer.producer_id, answer.producer_epoch
         await self._forgotten.refuse_unknown(Producer(self._pid, self._epoch))
 
     async def commit(self, entries: Mapping[Place, Sequence[Entry]]) -> None:
@@ -287,25 +287,15 @@ class KafkaWriter:
             key = TopicPartition(self._wire[topic], partition)
             queues[key] = self._batches(key, group, now_ms)
         await self._coordinated(
-            AddPartitionsToTxnRequest(
-                transactional_id=self._id,
-                producer_id=self._pid,
-                producer_epoch=self._epoch,
-                topics=list(by_topic(queues).items()),
-            ),
+            AddPartitionsToTxn(self._id, self._pid, self._epoch, by_topic(queues)),
             _first_error,
             before=self._before_transaction,
             again=False,
         )
         await self._produce(queues)
         await self._coordinated(
-            EndTxnRequest(
-                transactional_id=self._id,
-                producer_id=self._pid,
-                producer_epoch=self._epoch,
-                transaction_result=True,
-            ),
-            lambda answer: answer.error_code,
+            EndTxn(self._id, self._pid, self._epoch, commit=True),
+            lambda code: code,
             again=False,
         )
 
@@ -316,23 +306,18 @@ class KafkaWriter:
         await self._client.close()
 
     async def _before_transaction(self) -> None:
-        if self._unbroken is None or self._connection() is not self._unbroken:
+        unbroken = self._unbroken
+        if unbroken is None or self._client.connection(self._coordinator) is not unbroken:
             await self.end_forgotten()
-
-    def _connection(self) -> object:
-        """The open connection to the coordinator; None if there is none."""
-        # The client has no public way to ask for this.
-        found = self._client._conns.get((self._coordinator, ConnectionGroup.COORDINATION))
-        return found if found is not None and found.connected() else None
 
     async def _coordinated(
         self,
-        request: Any,
-        code_of: Callable[[Any], int],
+        request: Written[T],
+        code_of: Callable[[T], int],
         *,
         before: Callable[[], Awaitable[None]] | None = None,
         again: bool = True,
-    ) -> Any:
+    ) -> T:
         """Send to the transaction coordinator until it takes the request.
 
         `before` is awaited each time before it is sent.
@@ -355,12 +340,11 @@ class KafkaWriter:
                 if before is not None:
                     await before()
                 sent = True
-                answer = await self._client.send(
-                    self._coordinator, request, group=ConnectionGroup.COORDINATION
-                )
+                answer = await self._client.ask(self._coordinator, request)
                 code = code_of(answer)
                 if code == _OK:
-                    self._unbroken = self._connection() if smooth else None
+                    connection = self._client.connection(self._coordinator)
+                    self._unbroken = connection if smooth else None
                     return answer
                 if code == _CONCURRENT:
                     if loop.time() > late_at:
@@ -428,8 +412,8 @@ class KafkaWriter:
                     leaderless = True
                 else:
                     by_leader.setdefault(leader, []).append(key)
-            again = await asyncio.gather(
-                *(self._produce_to(leader, keys, queues) for leader, keys in by_leader.items())
+            again = await _all(
+                self._produce_to(leader, keys, queues) for leader, keys in by_leader.items()
             )
             for key in [key for key, left in queues.items() if not left]:
                 del queues[key]
@@ -444,19 +428,13 @@ class KafkaWriter:
         topics: dict[str, list[tuple[int, bytes]]] = {}
         for key in keys:
             topics.setdefault(key.topic, []).append((key.partition, queues[key][0]))
-        request = ProduceRequest(
-            transactional_id=self._id,
-            required_acks=-1,
-            timeout=limits.COMMIT_MS_MAX,
-            topics=list(topics.items()),
-        )
         try:
-            answer = await self._client.send(leader, request)
+            answer = await self._client.ask(leader, Produce(self._id, limits.COMMIT_MS_MAX, topics))
         except KafkaError as error:
             log.warning("a batch is sent again", error=str(error))
             return True
         again = False
-        for topic, partitions in answer.topics:
+        for topic, partitions in answer:
             for partition, code, *_ in partitions:
                 if code in (_OK, _DUPLICATE_SEQUENCE):
                     queues[TopicPartition(topic, partition)].popleft()
@@ -466,9 +444,15 @@ class KafkaWriter:
         return again
 
 
-def _first_error(answer: Any) -> int:
+async def _all(asked: Iterable[Coroutine[Any, Any, T]]) -> Sequence[T]:
+    """All answers; of one, which is the rule, without a task for it."""
+    waits = list(asked)
+    return [await waits[0]] if len(waits) == 1 else await asyncio.gather(*waits)
+
+
+def _first_error(answer: Sequence[tuple[str, Sequence[tuple[int, ...]]]]) -> int:
     """What a request about several partitions came to: the gravest of the answers."""
-    codes: set[int] = {code for _, partitions in answer.errors for _, code in partitions} - {_OK}
+    codes: set[int] = {code for _, partitions in answer for _, code in partitions} - {_OK}
     if not codes:
         return _OK
     grave = codes - _TRY_AGAIN

@@ -3,25 +3,24 @@
 A client of its own, not aiokafka's consumer, for four reasons: a consumer decodes what it fetches
 at once, whatever that unpacks to; it names every partition in every fetch; it holds up all
 partitions of a broker while one is full; and it cannot say how far an idle partition was read
-while records are still undecoded. The connections and the protocol's structs are aiokafka's.
+while records are still undecoded.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 import structlog
-from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
-from aiokafka.protocol.api import Request
-from aiokafka.protocol.fetch import FetchRequest_v11
 from aiokafka.structs import TopicPartition
 
 from agents.ledger.batches import batches, committed
+from agents.ledger.client import Client
 from agents.ledger.feed import Feed
 from agents.ledger.log import OutOfLog, Place, Refused, Unreadable
+from agents.ledger.wire import Fetch, FetchedPartition, by_topic
 from schemas import limits
 
 log: Final = structlog.get_logger("ledger.reading")
@@ -34,31 +33,22 @@ _SESSION_LOST: Final = frozenset({70, 71})
 _NOT_AUTHORISED: Final = 29
 
 
-class _Fetch(Request[FetchRequest_v11]):  # type: ignore[misc]
-    """A fetch as built: aiokafka's own builder knows no sessions."""
-
-    API_KEY = 1
-
-    def __init__(self, *fields: Any) -> None:
-        self._fields = fields
-
-    def build(self, request_struct_class: type[FetchRequest_v11]) -> FetchRequest_v11:
-        return request_struct_class(*self._fields)
-
-
 class _Session:
     """What one broker has been told of the partitions wanted from it."""
 
-    __slots__ = ("epoch", "id", "told")
+    __slots__ = ("changed", "epoch", "id", "told", "wake")
 
-    def __init__(self) -> None:
-        self.id = 0
-        self.epoch = 0
-        self.told: dict[TopicPartition, int] = {}
+    def __init__(self, feeds: Collection[TopicPartition]) -> None:
+        self.wake = asyncio.Event()
+        self.begin(feeds)
 
-    def reset(self) -> None:
+    def begin(self, feeds: Collection[TopicPartition]) -> None:
+        """The broker knows nothing, or not any more."""
         self.id = self.epoch = 0
-        self.told = {}
+        self.told: dict[TopicPartition, int] = {}
+        self.changed = set(feeds)
+        """What may be wanted otherwise than the broker was told. All else is not looked at, for
+        most of many partitions have nothing to tell of."""
 
 
 class KafkaReader:
@@ -66,24 +56,28 @@ class KafkaReader:
 
     def __init__(
         self,
-        client: Callable[[], AIOKafkaClient],
+        client: Callable[[], Client],
         wire: Mapping[str, str],
-        connect: Callable[[AIOKafkaClient], Any],
+        connect: Callable[[Client], Any],
     ) -> None:
         self._new_client = client
         self._connect = connect
         self._wire = wire
-        self._client: AIOKafkaClient | None = None
+        self._client: Client | None = None
         self._feeds: dict[TopicPartition, Feed] = {}
+        self._holding: set[TopicPartition] = set()
+        """Feeds with something buffered; some of it may have been taken meanwhile."""
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._brokers: dict[int, asyncio.Task[None]] = {}
-        self._wakes: dict[int, asyncio.Event] = {}
+        self._sessions: dict[int, _Session] = {}
 
     def open(self, place: Place, offset: int, wake: Callable[[], None]) -> Feed:
         topic, partition = place
         feed = Feed(topic, partition, offset, wake)
-        self._feeds[TopicPartition(self._wire[topic], partition)] = feed
+        key = TopicPartition(self._wire[topic], partition)
+        self._feeds[key] = feed
+        self._look_again((key,))
         if self._task is None:
             self._task = asyncio.create_task(self._run())
         self._changed.set()
@@ -93,6 +87,11 @@ class KafkaReader:
         key = TopicPartition(self._wire[feed.topic], feed.partition)
         if self._feeds.get(key) is feed:
             del self._feeds[key]
+            self._look_again((key,))
+
+    def _look_again(self, keys: Collection[TopicPartition]) -> None:
+        for session in self._sessions.values():
+            session.changed.update(keys)
 
     async def close(self) -> None:
         tasks = [task for task in (self._task, *self._brokers.values()) if task is not None]
@@ -106,6 +105,8 @@ class KafkaReader:
         """Keep a fetching task for every broker that leads something wanted."""
         client = self._client = self._new_client()
         await self._connect(client)
+        # Leaders may be others now.
+        client.cluster.add_listener(lambda _: self._look_again(self._feeds))
         while True:
             self._changed.clear()
             leaderless = False
@@ -114,10 +115,12 @@ class KafkaReader:
                 if leader is None or leader < 0:
                     leaderless = True
                 elif leader not in self._brokers:
-                    self._wakes[leader] = asyncio.Event()
-                    self._brokers[leader] = asyncio.create_task(self._fetch_from(client, leader))
-            for wake in self._wakes.values():
-                wake.set()
+                    session = self._sessions[leader] = _Session(self._feeds)
+                    self._brokers[leader] = asyncio.create_task(
+                        self._fetch_from(client, leader, session)
+                    )
+            for session in self._sessions.values():
+                session.wake.set()
             for leader, task in list(self._brokers.items()):
                 if task.done():
                     del self._brokers[leader]
@@ -129,117 +132,132 @@ class KafkaReader:
             else:
                 await self._changed.wait()
 
+    def _due(self, session: _Session) -> set[TopicPartition]:
+        """What to look at before the next fetch."""
+        due, session.changed = session.changed | self._holding, set()
+        return due
+
     def _wanted(
-        self, client: AIOKafkaClient, broker: int
-    ) -> tuple[dict[TopicPartition, int], bool]:
-        """Where to fetch what from, and whether something is left out because it is full."""
-        total = sum(feed.buffered for feed in self._feeds.values())
+        self, client: Client, broker: int, due: Collection[TopicPartition]
+    ) -> tuple[dict[TopicPartition, int], set[TopicPartition]]:
+        """Of those due, where to fetch what from, and what is left out because it is full."""
+        total = 0
+        for key in list(self._holding):
+            feed = self._feeds.get(key)
+            if feed is None or not feed.buffered:
+                self._holding.remove(key)
+            else:
+                total += feed.buffered
         full_at = limits.FEED_BYTES_MAX if total < limits.FEEDS_BYTES_MAX else 1
         wanted: dict[TopicPartition, int] = {}
-        full = False
+        full: set[TopicPartition] = set()
         leader_of = client.cluster.leader_for_partition
-        for key, feed in self._feeds.items():
-            if feed.error is not None:
+        for key in due:
+            feed = self._feeds.get(key)
+            if feed is None or feed.error is not None or leader_of(key) != broker:
                 continue
             if feed.buffered >= full_at:
-                full = True
-            elif leader_of(key) == broker:
+                full.add(key)
+            else:
                 wanted[key] = feed.reached
         return wanted, full
 
-    async def _fetch_from(self, client: AIOKafkaClient, broker: int) -> None:
-        session, wake = _Session(), self._wakes[broker]
+    async def _fetch_from(self, client: Client, broker: int, session: _Session) -> None:
         pause_ms = limits.BROKER_RETRY_MS_MIN
         while True:
-            wake.clear()
-            wanted, full = self._wanted(client, broker)
-            if not wanted:
+            session.wake.clear()
+            due = self._due(session)
+            wanted, full = self._wanted(client, broker, due)
+            left_out = [key for key in due if key in session.told and key not in wanted]
+            if not wanted and len(left_out) == len(session.told):
+                session.changed |= due
                 if full:
                     await asyncio.sleep(limits.FETCH_WAIT_FULL_MS / 1000)
                 else:
-                    await wake.wait()
+                    await session.wake.wait()
                 continue
+            session.changed |= full
+            request = self._request(session, wanted, left_out)
+            if full:
+                request.wait_ms = limits.FETCH_WAIT_FULL_MS
             try:
-                answer = await client.send(broker, self._request(session, wanted, full))
+                answer = await client.ask(broker, request)
             except KafkaError as error:
                 log.warning("a fetch failed", broker=broker, error=str(error))
-                session.reset()
+                session.begin(self._feeds)
                 await asyncio.sleep(pause_ms / 1000)
                 pause_ms = min(pause_ms * 2, limits.BROKER_RETRY_MS_MAX)
                 self._changed.set()
                 continue
-            if answer.error_code:
-                session.reset()
-                if answer.error_code not in _SESSION_LOST:
-                    log.warning("a fetch was refused", broker=broker, error=answer.error_code)
+            if answer.error:
+                session.begin(self._feeds)
+                if answer.error not in _SESSION_LOST:
+                    log.warning("a fetch was refused", broker=broker, error=answer.error)
                     await asyncio.sleep(pause_ms / 1000)
                 continue
             pause_ms = limits.BROKER_RETRY_MS_MIN
-            session.id = answer.session_id
-            session.epoch = session.epoch + 1 if answer.session_id else 0
-            if not answer.session_id:
-                session.told = {}
             stale = False
             for topic, partitions in answer.topics:
                 for found in partitions:
-                    stale |= self._take(TopicPartition(topic, found[0]), wanted, found)
+                    stale |= self._take(session, TopicPartition(topic, found.partition), found)
             if stale:
-                session.reset()
+                session.begin(self._feeds)
                 await client.force_metadata_update()
                 await asyncio.sleep(limits.BROKER_RETRY_MS_MIN / 1000)
                 self._changed.set()
+            elif answer.session:
+                session.id = answer.session
+                session.epoch = session.epoch % 0x7FFFFFFF + 1
+            else:
+                session.begin(self._feeds)
 
     def _request(
-        self, session: _Session, wanted: Mapping[TopicPartition, int], full: bool
-    ) -> _Fetch:
+        self,
+        session: _Session,
+        wanted: Mapping[TopicPartition, int],
+        left_out: Collection[TopicPartition],
+    ) -> Fetch:
         """Tell the broker what changed since it was last told."""
-        told = session.told
-        topics: dict[str, list[tuple[int, int, int, int, int]]] = {}
+        topics: dict[str, list[tuple[int, int]]] = {}
         for key, offset in wanted.items():
-            if told.get(key) != offset:
-                topics.setdefault(key.topic, []).append(
-                    (key.partition, -1, offset, -1, limits.FETCH_PARTITION_BYTES_MAX)
-                )
-        forgotten: dict[str, list[int]] = {}
-        for key in told:
-            if key not in wanted:
-                forgotten.setdefault(key.topic, []).append(key.partition)
-        session.told = dict(wanted)
-        return _Fetch(
-            -1,
-            limits.FETCH_WAIT_FULL_MS if full else limits.FETCH_WAIT_MS,
-            1,
-            limits.FETCH_BYTES_MAX,
-            _READ_COMMITTED,
-            session.id,
-            session.epoch,
-            list(topics.items()),
-            list(forgotten.items()),
-            "",
+            if session.told.get(key) != offset:
+                session.told[key] = offset
+                topics.setdefault(key.topic, []).append((key.partition, offset))
+        for key in left_out:
+            del session.told[key]
+        return Fetch(
+            wait_ms=limits.FETCH_WAIT_MS,
+            bytes_max=limits.FETCH_BYTES_MAX,
+            partition_bytes_max=limits.FETCH_PARTITION_BYTES_MAX,
+            isolation=_READ_COMMITTED,
+            session=session.id,
+            epoch=session.epoch,
+            topics=topics,
+            forgotten=by_topic(left_out),
         )
 
-    def _take(self, key: TopicPartition, wanted: Mapping[TopicPartition, int], found: Any) -> bool:
+    def _take(self, session: _Session, key: TopicPartition, found: FetchedPartition) -> bool:
         """Put a partition's answer into its feed; True where metadata seems stale."""
-        _, code, high_watermark, stable, _, aborted, _, data = found
         feed = self._feeds.get(key)
-        if feed is None or wanted.get(key) != feed.reached:
+        if feed is None or session.told.get(key) != feed.reached:
             return False  # closed, or opened anew elsewhere, while the fetch was under way
-        if code == _OFFSET_OUT_OF_RANGE:
+        if found.error == _OFFSET_OUT_OF_RANGE:
             feed.error = OutOfLog(
                 f"{feed.topic}: offset {feed.reached} is outside the log: records were lost"
             )
-        elif code == _NOT_AUTHORISED:
+        elif found.error == _NOT_AUTHORISED:
             feed.error = Refused(f"{feed.topic}: this worker may not read it")
-        elif code:
-            if code not in _STALE:
-                log.warning("a partition was not fetched", topic=feed.topic, error=code)
+        elif found.error:
+            if found.error not in _STALE:
+                log.warning("a partition was not fetched", topic=feed.topic, error=found.error)
             return True
         else:
-            feed.high_watermark, feed.stable = high_watermark, stable
-            if not data:
+            feed.high_watermark, feed.stable = found.high_watermark, found.stable
+            if not found.data:
                 return False
+            fetched = batches(feed.topic, key.partition, found.data)
             try:
-                for batch, visible in committed(batches(feed.topic, key.partition, data), aborted):
+                for batch, visible in committed(fetched, found.aborted):
                     batch.check()
                     if batch.next_offset <= feed.reached:
                         continue
@@ -249,5 +267,8 @@ class KafkaReader:
                         feed.skip_to(batch.next_offset)
             except Unreadable as error:
                 feed.error = error
+            if feed.buffered:
+                self._holding.add(key)
+        session.changed.add(key)
         feed.wake()
         return False

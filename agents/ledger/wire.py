@@ -1,13 +1,18 @@
-"""Requests of Kafka's protocol that aiokafka does not have, or not in these versions.
+"""Requests of Kafka's protocol: those of every turn, and those that aiokafka does not have.
 
-They say what Kafka's own message definitions say. aiokafka picks the version a broker knows, and
-raises `IncompatibleBrokerVersion` or `NotImplementedError` where there is none.
+They say what Kafka's own message definitions say. The ones of every turn are written and read by
+hand, in one version each, and go over connections of our own (`client`): through aiokafka's structs
+they cost a live turn 0.4 ms. The others are aiokafka's structs; it picks the version a broker
+knows, and raises `IncompatibleBrokerVersion` or `NotImplementedError` where there is none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass
+from functools import cache
+from struct import Struct
+from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar
 
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import (
@@ -39,6 +44,339 @@ def by_topic(places: Iterable[TopicPartition]) -> dict[str, list[int]]:
 
 def _places(places: Iterable[TopicPartition]) -> list[tuple[str, list[int], Mapping[int, bytes]]]:
     return [(topic, partitions, _NO_TAGS) for topic, partitions in by_topic(places).items()]
+
+
+# --- the requests of every turn ------------------------------------------------------------------
+
+T = TypeVar("T")
+
+_INT16: Final = Struct(">h")
+_INT32: Final = Struct(">i")
+
+
+class Written(Generic[T]):
+    """A request that is written by hand, and its answer, read by hand."""
+
+    key: ClassVar[int]
+    version: ClassVar[int]
+    """One whose header has no tags, in the request and in the answer."""
+
+    def encode(self) -> bytes:
+        """What follows the header."""
+        raise NotImplementedError
+
+    def decode(self, answer: bytes, at: int) -> T:
+        """The answer, whose header ends at `at`. Raises ValueError or struct.error."""
+        raise NotImplementedError
+
+
+@cache
+def _text(value: str) -> bytes:
+    """A string: length (int16), UTF-8. Remembered: they are topics and transactional ids."""
+    raw = value.encode()
+    return _INT16.pack(len(raw)) + raw
+
+
+def _topics(topics: Mapping[str, Sequence[bytes]]) -> bytes:
+    """An array of topics: count (int32), then each name and the array of its partitions."""
+    parts = [_INT32.pack(len(topics))]
+    for topic, partitions in topics.items():
+        parts += (_text(topic), _INT32.pack(len(partitions)), *partitions)
+    return b"".join(parts)
+
+
+def _read_text(answer: bytes, at: int) -> tuple[str, int]:
+    (size,) = _INT16.unpack_from(answer, at)
+    at += 2
+    return _part(answer, at, size).decode(), at + size
+
+
+def _part(answer: bytes, at: int, size: int) -> bytes:
+    part = answer[at : at + size]
+    if size < 0 or len(part) != size:
+        raise ValueError("an answer ends too early")
+    return part
+
+
+def _read_topics(
+    answer: bytes, at: int, form: Struct
+) -> tuple[list[tuple[str, list[tuple[int, ...]]]], int]:
+    """An array of topics whose partitions have a fixed form; and where it ends."""
+    (count,) = _INT32.unpack_from(answer, at)
+    at += 4
+    topics = []
+    for _ in range(count):
+        topic, at = _read_text(answer, at)
+        (partitions,) = _INT32.unpack_from(answer, at)
+        at += 4
+        size = max(0, partitions) * form.size
+        topics.append((topic, list(form.iter_unpack(_part(answer, at, size)))))
+        at += size
+    return topics, at
+
+
+@dataclass
+class ListOffsets(Written[list[tuple[str, list[tuple[int, ...]]]]]):
+    """The ends of partitions; answers (topic, [(partition, error, -1, offset)]).
+
+    replica -1 (int32), isolation level (int8), topics with (partition int32, time int64); answered
+    by the throttle time (int32) and topics with (partition int32, error int16, time int64, offset
+    int64).
+    """
+
+    key = 2
+    version = 3
+
+    isolation: int
+    topics: Mapping[str, Sequence[int]]
+    """Partitions by topic."""
+    when: int
+
+    _HEAD: ClassVar = Struct(">ib")
+    _ASKED: ClassVar = Struct(">iq")
+    _FOUND: ClassVar = Struct(">ihqq")
+
+    def encode(self) -> bytes:
+        asked, when = self._ASKED.pack, self.when
+        return self._HEAD.pack(-1, self.isolation) + _topics(
+            {topic: [asked(one, when) for one in group] for topic, group in self.topics.items()}
+        )
+
+    def decode(self, answer: bytes, at: int) -> list[tuple[str, list[tuple[int, ...]]]]:
+        return _read_topics(answer, at + 4, self._FOUND)[0]
+
+
+class FetchedPartition(NamedTuple):
+    partition: int
+    error: int
+    high_watermark: int
+    stable: int
+    """Last stable offset."""
+    aborted: Sequence[tuple[int, int]]
+    """(producer, first offset)"""
+    data: bytes
+    """Record batches, the last one perhaps cut off."""
+
+
+class Fetched(NamedTuple):
+    error: int
+    session: int
+    topics: Sequence[tuple[str, Sequence[FetchedPartition]]]
+
+
+@dataclass
+class Fetch(Written[Fetched]):
+    """Records of partitions, of which a fetch session is told only what changed.
+
+    replica -1, longest wait, least bytes 1, most bytes (int32 each), isolation level (int8),
+    session and its epoch (int32 each), topics with (partition int32, leader epoch -1 int32, offset
+    int64, log start -1 int64, most bytes int32), forgotten topics with (partition int32), no rack
+    (string); answered by the throttle time (int32), an error (int16), the session (int32) and
+    topics with (partition int32, error int16, high watermark, last stable offset, log start (int64
+    each), array of aborted transactions (producer int64, first offset int64), preferred replica
+    (int32), record batches (length int32)).
+    """
+
+    key = 1
+    version = 11
+
+    wait_ms: int
+    bytes_max: int
+    partition_bytes_max: int
+    isolation: int
+    session: int
+    epoch: int
+    topics: Mapping[str, Sequence[tuple[int, int]]]
+    """(partition, offset) by topic."""
+    forgotten: Mapping[str, Sequence[int]]
+
+    _HEAD: ClassVar = Struct(">iiiibii")
+    _ASKED: ClassVar = Struct(">iiqqi")
+    _ANSWER: ClassVar = Struct(">ihii")
+    _FOUND: ClassVar = Struct(">ihqqqi")
+    _ABORTED: ClassVar = Struct(">qq")
+    _DATA: ClassVar = Struct(">ii")
+
+    def encode(self) -> bytes:
+        asked, most = self._ASKED.pack, self.partition_bytes_max
+        topics = {
+            topic: [asked(partition, -1, offset, -1, most) for partition, offset in group]
+            for topic, group in self.topics.items()
+        }
+        forgotten = {
+            topic: [_INT32.pack(one) for one in group] for topic, group in self.forgotten.items()
+        }
+        return (
+            self._HEAD.pack(
+                -1, self.wait_ms, 1, self.bytes_max, self.isolation, self.session, self.epoch
+            )
+            + _topics(topics)
+            + _topics(forgotten)
+            + _text("")
+        )
+
+    def decode(self, answer: bytes, at: int) -> Fetched:
+        _, error, session, count = self._ANSWER.unpack_from(answer, at)
+        at += self._ANSWER.size
+        topics = []
+        for _ in range(count):
+            topic, at = _read_text(answer, at)
+            (partitions,) = _INT32.unpack_from(answer, at)
+            at += 4
+            group = []
+            for _ in range(partitions):
+                found, at = self._partition(answer, at)
+                group.append(found)
+            topics.append((topic, group))
+        return Fetched(error, session, topics)
+
+    def _partition(self, answer: bytes, at: int) -> tuple[FetchedPartition, int]:
+        partition, error, high, stable, _, count = self._FOUND.unpack_from(answer, at)
+        at += self._FOUND.size
+        # Null where there are no committed readers, or nothing aborted.
+        size = max(0, count) * self._ABORTED.size
+        aborted = list(self._ABORTED.iter_unpack(_part(answer, at, size))) if size else ()
+        at += size
+        _, length = self._DATA.unpack_from(answer, at)
+        at += self._DATA.size
+        size = max(0, length)
+        found = FetchedPartition(
+            partition, error, high, stable, aborted, _part(answer, at, size) if size else b""
+        )
+        return found, at + size
+
+
+@dataclass
+class InitProducerId(Written[tuple[int, int, int]]):
+    """Begins a producer and fences those before it; answers (error, id, epoch).
+
+    transactional id (string), timeout (int32); answered by the throttle time (int32), error
+    (int16), id (int64), epoch (int16).
+    """
+
+    key = 22
+    version = 0
+
+    transactional_id: str
+    timeout_ms: int
+
+    _ANSWER: ClassVar = Struct(">ihqh")
+
+    def encode(self) -> bytes:
+        return _text(self.transactional_id) + _INT32.pack(self.timeout_ms)
+
+    def decode(self, answer: bytes, at: int) -> tuple[int, int, int]:
+        _, error, producer, epoch = self._ANSWER.unpack_from(answer, at)
+        return error, producer, epoch
+
+
+@dataclass
+class AddPartitionsToTxn(Written[list[tuple[str, list[tuple[int, ...]]]]]):
+    """Says where a transaction will write; answers (topic, [(partition, error)]).
+
+    transactional id (string), producer (int64) and epoch (int16), topics with (partition int32);
+    answered by the throttle time (int32) and topics with (partition int32, error int16).
+    """
+
+    key = 24
+    version = 0
+
+    transactional_id: str
+    producer: int
+    epoch: int
+    topics: Mapping[str, Sequence[int]]
+
+    _PRODUCER: ClassVar = Struct(">qh")
+    _FOUND: ClassVar = Struct(">ih")
+
+    def encode(self) -> bytes:
+        topics = {
+            topic: [_INT32.pack(one) for one in group] for topic, group in self.topics.items()
+        }
+        return (
+            _text(self.transactional_id)
+            + self._PRODUCER.pack(self.producer, self.epoch)
+            + _topics(topics)
+        )
+
+    def decode(self, answer: bytes, at: int) -> list[tuple[str, list[tuple[int, ...]]]]:
+        return _read_topics(answer, at + 4, self._FOUND)[0]
+
+
+@dataclass
+class Produce(Written[list[tuple[str, list[tuple[int, ...]]]]]):
+    """Writes record batches, acknowledged by all in-sync replicas; answers (topic, [(partition,
+    error, offset, time, log start)]).
+
+    transactional id (string), acknowledgements -1 (int16), timeout (int32), topics with (partition
+    int32, length int32, batch); answered by topics with (partition int32, error int16, offset,
+    time, log start (int64 each)) and the throttle time (int32).
+    """
+
+    key = 0
+    version = 7
+
+    transactional_id: str
+    timeout_ms: int
+    topics: Mapping[str, Sequence[tuple[int, bytes]]]
+    """(partition, batch) by topic."""
+
+    _HEAD: ClassVar = Struct(">hi")
+    _BATCH: ClassVar = Struct(">ii")
+    _FOUND: ClassVar = Struct(">ihqqq")
+
+    def encode(self) -> bytes:
+        batch = self._BATCH.pack
+        topics = {
+            topic: [batch(partition, len(data)) + data for partition, data in group]
+            for topic, group in self.topics.items()
+        }
+        return _text(self.transactional_id) + self._HEAD.pack(-1, self.timeout_ms) + _topics(topics)
+
+    def decode(self, answer: bytes, at: int) -> list[tuple[str, list[tuple[int, ...]]]]:
+        topics, at = _read_topics(answer, at, self._FOUND)
+        _INT32.unpack_from(answer, at)
+        return topics
+
+
+@dataclass
+class EndTxn(Written[int]):
+    """Ends the producer's transaction; answers the error.
+
+    transactional id (string), producer (int64) and epoch (int16), whether to commit (int8);
+    answered by the throttle time (int32) and error (int16).
+    """
+
+    key = 26
+    version = 0
+
+    transactional_id: str
+    producer: int
+    epoch: int
+    commit: bool
+
+    _TAIL: ClassVar = Struct(">qh?")
+    _ANSWER: ClassVar = Struct(">ih")
+
+    def encode(self) -> bytes:
+        return _text(self.transactional_id) + self._TAIL.pack(
+            self.producer, self.epoch, self.commit
+        )
+
+    def decode(self, answer: bytes, at: int) -> int:
+        code: int = self._ANSWER.unpack_from(answer, at)[1]
+        return code
+
+
+WRITTEN: Final[tuple[type[Written[Any]], ...]] = (
+    Produce,
+    Fetch,
+    ListOffsets,
+    InitProducerId,
+    AddPartitionsToTxn,
+    EndTxn,
+)
+"""All of them, in the order of their keys."""
 
 
 # --- topic identities ----------------------------------------------------------------------------

@@ -16,11 +16,10 @@ from typing import Any, Protocol
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
-from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaConnectionError
-from aiokafka.protocol.transaction import EndTxnRequest
 from aiokafka.structs import TopicPartition
 
+from agents.ledger.client import Client
 from agents.ledger.feed import Feed
 from agents.ledger.kafka import KafkaLog
 from agents.ledger.log import (
@@ -37,6 +36,7 @@ from agents.ledger.log import (
 )
 from agents.ledger.memory import Cluster, Fate, MemoryLog, Weather
 from agents.ledger.record import Record
+from agents.ledger.wire import EndTxn
 from deployment import topics
 from deployment.catalog import load_catalog
 
@@ -218,17 +218,17 @@ class KafkaSide:
     @contextmanager
     def unanswered_ends(self) -> Iterator[list[str]]:
         lost: list[str] = []
-        send = AIOKafkaClient.send
+        ask = Client.ask
 
-        async def lossy(self: AIOKafkaClient, node: int, request: Any, **options: Any) -> Any:
-            answer = await send(self, node, request, **options)
-            if isinstance(request, EndTxnRequest):
+        async def lossy(self: Client, node: int, request: Any) -> Any:
+            answer = await ask(self, node, request)
+            if isinstance(request, EndTxn):
                 lost.append("end")
                 raise KafkaConnectionError("the answer is lost")
             return answer
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(AIOKafkaClient, "send", lossy)
+            patch.setattr(Client, "ask", lossy)
             yield lost
 
     async def stranger(self) -> Stranger:

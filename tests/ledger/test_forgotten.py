@@ -18,23 +18,22 @@ from typing import Any
 import pytest
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.client import AIOKafkaClient, ConnectionGroup
+from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaConnectionError
-from aiokafka.protocol.transaction import (
-    AddPartitionsToTxnRequest,
-    EndTxnRequest,
-    InitProducerIdRequest,
-)
 from aiokafka.structs import TopicPartition
 
 from agents.app import answer
+from agents.ledger.client import Client
 from agents.ledger.kafka import KafkaLog, KafkaWriter, _first_error
 from agents.ledger.ledger import Ledger
 from agents.ledger.log import Entry, LogUnavailable, Place, Refused
 from agents.ledger.turn import Turn
 from agents.ledger.wire import (
+    AddPartitionsToTxn,
     DescribeProducersRequest,
     DescribeTransactionsRequest,
+    EndTxn,
+    InitProducerId,
     WriteTxnMarkersRequest,
 )
 from agents.references import References
@@ -89,7 +88,7 @@ async def forget(
     """A transaction on A and `places`, of which the coordinator ends only A."""
     known = TopicPartition(writer._wire[A[0]], A[1])
     await writer._coordinated(
-        AddPartitionsToTxnRequest(writer._id, writer._pid, writer._epoch, [(known.topic, [0])]),
+        AddPartitionsToTxn(writer._id, writer._pid, writer._epoch, {known.topic: [0]}),
         _first_error,
     )
     queues: dict[TopicPartition, deque[bytes]] = {}
@@ -98,23 +97,23 @@ async def forget(
         queues[key] = writer._batches(key, [Entry(b"k", value)], 0)
     await writer._produce(queues)
     await writer._coordinated(
-        EndTxnRequest(writer._id, writer._pid, writer._epoch, commit),
-        lambda answer: answer.error_code,
+        EndTxn(writer._id, writer._pid, writer._epoch, commit),
+        lambda code: code,
         again=False,
     )
 
 
 async def cut_off(writer: KafkaWriter, value: bytes) -> None:
     """A transaction on A and B whose end is never asked for."""
-    send = AIOKafkaClient.send
+    ask = Client.ask
 
-    async def failing(self: AIOKafkaClient, node: int, request: Any, **options: Any) -> Any:
-        if isinstance(request, EndTxnRequest):
+    async def failing(self: Client, node: int, request: Any) -> Any:
+        if isinstance(request, EndTxn):
             raise KafkaConnectionError("cut")
-        return await send(self, node, request, **options)
+        return await ask(self, node, request)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(AIOKafkaClient, "send", failing)
+        patch.setattr(Client, "ask", failing)
         with pytest.raises(LogUnavailable):
             await writer.commit({A: [Entry(b"k", value)], B: [Entry(b"k", value)]})
 
@@ -139,15 +138,15 @@ async def committed(log: KafkaLog, place: Place) -> list[bytes | None]:
 @contextmanager
 def forgetting(topic: str) -> Iterator[None]:
     """Transactions that leave `topic` (its name on the broker) open."""
-    send = AIOKafkaClient.send
+    ask = Client.ask
 
-    async def silent(self: AIOKafkaClient, node: int, request: Any, **options: Any) -> Any:
-        if isinstance(request, AddPartitionsToTxnRequest):
-            request._topics = [one for one in request._topics if one[0] != topic]
-        return await send(self, node, request, **options)
+    async def silent(self: Client, node: int, request: Any) -> Any:
+        if isinstance(request, AddPartitionsToTxn):
+            request.topics = {one: all_ for one, all_ in request.topics.items() if one != topic}
+        return await ask(self, node, request)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(AIOKafkaClient, "send", silent)
+        patch.setattr(Client, "ask", silent)
         yield
 
 
@@ -250,8 +249,7 @@ async def test_what_was_forgotten_survives_the_abort_of_the_next(
     """The same producer goes on over another connection, and then fails."""
     writer = await started()
     await forget(writer, b"1", commit=True)
-    place = (writer._coordinator, ConnectionGroup.COORDINATION)
-    writer._client._conns[place].close()
+    writer._client.connection(writer._coordinator).close()
     await cut_off(writer, b"never")
     await started()
     assert await committed(log, B) == [b"1"]
@@ -261,7 +259,7 @@ async def test_what_was_forgotten_survives_the_abort_of_the_next(
 async def test_the_same_producer_goes_on(log: KafkaLog, started: Any) -> None:
     writer = await started()
     await forget(writer, b"never", commit=False)
-    writer._client._conns[writer._coordinator, ConnectionGroup.COORDINATION].close()
+    writer._client.connection(writer._coordinator).close()
     await writer.commit({A: [Entry(b"k", b"2")], B: [Entry(b"k", b"2")]})
     assert await committed(log, B) == [b"2"]
     with requests() as sent:
@@ -277,11 +275,11 @@ async def test_what_nobody_can_know_is_not_guessed(
     """Another producer was begun without looking: the result is gone."""
     first = await started()
     await forget(first, b"1", commit=True)
-    answer = await first._coordinated(
-        InitProducerIdRequest(first._id, 10_000), lambda answer: answer.error_code
+    _, _, epoch = await first._coordinated(
+        InitProducerId(first._id, 10_000), lambda answer: answer[0]
     )
     if goes_on:
-        first._epoch = answer.producer_epoch
+        first._epoch = epoch
         first._sequences.clear()
         await first.commit({A: [Entry(b"k", b"2")]})
     for _ in range(2):
@@ -323,9 +321,7 @@ async def test_another_producers_open_transaction_is_left_alone(
     other = log.writer(1)
     await other.start()
     await other._coordinated(
-        AddPartitionsToTxnRequest(
-            other._id, other._pid, other._epoch, [(other._wire["staff"], [0])]
-        ),
+        AddPartitionsToTxn(other._id, other._pid, other._epoch, {other._wire["staff"]: [0]}),
         _first_error,
     )
     key = TopicPartition(other._wire["staff"], 0)

@@ -94,10 +94,15 @@ def lag(chance: random.Random) -> None:
     whole = KafkaReader._wanted
 
     def half(self: KafkaReader, *arguments: Any) -> Any:
-        wanted, _ = whole(self, *arguments)
-        return {key: at for key, at in wanted.items() if chance.random() < 0.5}, True
+        wanted, full = whole(self, *arguments)
+        out = {key for key in wanted if chance.random() < 0.5}
+        return {key: at for key, at in wanted.items() if key not in out}, full | out
+
+    def everything(self: KafkaReader, session: Any) -> Any:
+        return self._feeds.keys() | session.told.keys()
 
     KafkaReader._wanted = half  # type: ignore[method-assign]
+    KafkaReader._due = everything  # type: ignore[method-assign]
 
 
 async def run(
