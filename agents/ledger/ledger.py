@@ -143,19 +143,34 @@ class Permit:
 
 
 class Permits:
-    """Lets a few turns be in hand at once, those that wait first come first served.
+    """How many turns are in hand at once, those that wait first come first served, and how large.
 
     A broker that is asked for all partitions' transactions at once answers all of them late. While
     a partition waits its records gather, and its turn is the larger: so turns are as small as the
     broker can keep up with.
+
+    A large turn holds the loop, and with it all others' answers. Where nobody waits for an answer,
+    since every partition has a backlog, it is the cheaper; else turns stay short.
     """
 
     def __init__(self, count: int) -> None:
         self._left = asyncio.Semaphore(count)
+        self._live_until = 0.0
 
     async def take(self) -> Permit:
         await self._left.acquire()
         return Permit(self._left)
+
+    def caught_up(self) -> None:
+        """A partition has decided all there was: somebody waits for what comes next."""
+        self._live_until = asyncio.get_running_loop().time() + limits.LIVE_MS / 1000
+
+    @property
+    def records_max(self) -> int:
+        """Of one turn."""
+        if asyncio.get_running_loop().time() < self._live_until:
+            return min(limits.TURN_RECORDS_LIVE_MAX, limits.TURN_RECORDS_MAX)
+        return limits.TURN_RECORDS_MAX
 
 
 class ReferenceKeeper:
@@ -678,6 +693,8 @@ class Owner:
             if self._anew:
                 raise Halt(f"{self._anew}: deleted and made anew while it was read")
             if all(feed.head() is None for feed in feeds):
+                if all(0 <= feed.high_watermark <= feed.reached for feed in feeds):
+                    self._ledger.permits.caught_up()
                 await self._idle(self._quiet(wake))
                 continue
             permit = await self._idle(self._ledger.permits.take())
@@ -708,7 +725,7 @@ class Owner:
         for feed, cut, end in zip(feeds, cuts, ends_of, strict=True):
             if end < cut:
                 raise LogUnavailable(f"{feed.topic} was read to {cut} but ends at {end}")
-        keeper = self._ledger.keeper
+        keeper, permits = self._ledger.keeper, self._ledger.permits
         if not keeper.reached(ends):
             permit.give_back()
             await self._idle(self._patiently(partial(keeper.reach, ends), "reference topics"))
@@ -717,7 +734,7 @@ class Owner:
             wake.clear()
             records: list[Record] = []
             merged = merge(
-                feeds, cuts, ends_of, records, limits.TURN_RECORDS_MAX, limits.TURN_BYTES_MAX
+                feeds, cuts, ends_of, records, permits.records_max, limits.TURN_BYTES_MAX
             )
             if records:
                 metrics.LEDGER_BARRIER_SECONDS.observe(loop.time() - began)

@@ -131,8 +131,8 @@ BUGS = (
             Change(
                 ledger.Owner,
                 "_turns_to_barrier",
-                "feeds, cuts, ends_of, records, limits.TURN_RECORDS_MAX, limits.TURN_BYTES_MAX",
-                "feeds, ends_of, ends_of, records, limits.TURN_RECORDS_MAX, limits.TURN_BYTES_MAX",
+                "feeds, cuts, ends_of, records, permits.records_max, limits.TURN_BYTES_MAX",
+                "feeds, ends_of, ends_of, records, permits.records_max, limits.TURN_BYTES_MAX",
             ),
         ),
     ),
