@@ -165,11 +165,11 @@ PROJECTOR_STOP_MS_MAX: Final = 4 * SECOND_MS
 TURN_RECORDS_MAX: Final = 4_096
 """Commands of one turn; the others wait for the next. Bounds how long a decision holds the loop."""
 
-TURN_RECORDS_LIVE_MAX: Final = 512
-"""The same while some partition of the worker is live: it holds up the others' answers for some
-20 ms. All the time, it would cost a tenth of what is decided in a backlog."""
+TURN_RECORDS_LIVE_MAX: Final = 1_024
+"""The same while some partition of the worker is live: its answers wait until the loop is free.
+Always so short, turns would cost up to a tenth of what is decided in a backlog."""
 
-LIVE_MS: Final = 1 * SECOND_MS
+LIVE_MS: Final = 200
 """A partition is live for this long after it had nothing left to decide."""
 
 TURN_BYTES_MAX: Final = 4 << 20
