@@ -12,7 +12,6 @@ from hashlib import sha256
 from typing import Final, cast
 
 import msgspec
-import orjson
 
 from agents.ledger.record import Cut, Headers, Record
 from agents.ledger.turn import Entry, Turn, Verdict
@@ -169,7 +168,7 @@ class Decider:
             data = {"version": version, "command": command.id, **event.data}
             value = _cloud_event(event_id, event.type, command, data)
             outputs.setdefault(EVENTS[event.type][0], []).append(Entry(key, value))
-        topic = self._wire[record.topic]
+        origin = self._origin(record)
         outcome = _Outcome(
             command.id,
             command.source,
@@ -178,11 +177,11 @@ class Decider:
             decision.code,
             decision.version,
             event_ids,
-            _Origin(topic, record.partition, record.offset),
+            origin,
             RULES_VERSION,
             msgspec.UNSET if command.batch is None else command.batch,
         )
-        outcome_id = f"{topic}/{record.partition}/{record.offset}"
+        outcome_id = f"{origin.topic}/{origin.partition}/{origin.offset}"
         value = _cloud_event(outcome_id, OUTCOME_TYPE, command, outcome)
         outputs.setdefault(OUTCOMES_TOPIC, []).append(Entry(key, value, witness))
 
@@ -200,18 +199,17 @@ class Decider:
         letter = {
             "code": refusal.code,
             "detail": refusal.detail,
-            "origin": {
-                "topic": self._wire[record.topic],
-                "partition": record.partition,
-                "offset": record.offset,
-            },
+            "origin": self._origin(record),
             "encoding": encoding,
             "key": None if key is None else texts[0],
             "value": None if record.value is None else texts[1],
             "length": cut.length,
             "sha256": cut.sha256,
         }
-        return Entry(key, orjson.dumps(letter))
+        return Entry(key, _to_json(letter))
+
+    def _origin(self, record: Record) -> _Origin:
+        return _Origin(self._wire[record.topic], record.partition, record.offset)
 
 
 def _committed(turn: Turn, key: bytes) -> Person:

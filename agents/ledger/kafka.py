@@ -36,6 +36,7 @@ from agents.ledger.log import Entry, Fenced, Layout, LogUnavailable, Place, Refu
 from agents.ledger.reading import KafkaReader
 from agents.ledger.wire import (
     AddPartitionsToTxn,
+    Answers,
     EndTxn,
     InitProducerId,
     ListOffsets,
@@ -450,7 +451,7 @@ async def _all(asked: Iterable[Coroutine[Any, Any, T]]) -> Sequence[T]:
     return [await waits[0]] if len(waits) == 1 else await asyncio.gather(*waits)
 
 
-def _first_error(answer: Sequence[tuple[str, Sequence[tuple[int, ...]]]]) -> int:
+def _first_error(answer: Answers) -> int:
     """What a request about several partitions came to: the gravest of the answers."""
     codes: set[int] = {code for _, partitions in answer for _, code in partitions} - {_OK}
     if not codes:

@@ -50,6 +50,9 @@ def _places(places: Iterable[TopicPartition]) -> list[tuple[str, list[int], Mapp
 
 T = TypeVar("T")
 
+Answers = list[tuple[str, list[tuple[int, ...]]]]
+"""What partitions came to: (topic, fields of fixed size of each of its partitions)."""
+
 _INT16: Final = Struct(">h")
 _INT32: Final = Struct(">i")
 
@@ -98,9 +101,7 @@ def _part(answer: bytes, at: int, size: int) -> bytes:
     return part
 
 
-def _read_topics(
-    answer: bytes, at: int, form: Struct
-) -> tuple[list[tuple[str, list[tuple[int, ...]]]], int]:
+def _read_topics(answer: bytes, at: int, form: Struct) -> tuple[Answers, int]:
     """An array of topics whose partitions have a fixed form; and where it ends."""
     (count,) = _INT32.unpack_from(answer, at)
     at += 4
@@ -116,7 +117,7 @@ def _read_topics(
 
 
 @dataclass
-class ListOffsets(Written[list[tuple[str, list[tuple[int, ...]]]]]):
+class ListOffsets(Written[Answers]):
     """The ends of partitions; answers (topic, [(partition, error, -1, offset)]).
 
     replica -1 (int32), isolation level (int8), topics with (partition int32, time int64); answered
@@ -142,7 +143,7 @@ class ListOffsets(Written[list[tuple[str, list[tuple[int, ...]]]]]):
             {topic: [asked(one, when) for one in group] for topic, group in self.topics.items()}
         )
 
-    def decode(self, answer: bytes, at: int) -> list[tuple[str, list[tuple[int, ...]]]]:
+    def decode(self, answer: bytes, at: int) -> Answers:
         return _read_topics(answer, at + 4, self._FOUND)[0]
 
 
@@ -271,7 +272,7 @@ class InitProducerId(Written[tuple[int, int, int]]):
 
 
 @dataclass
-class AddPartitionsToTxn(Written[list[tuple[str, list[tuple[int, ...]]]]]):
+class AddPartitionsToTxn(Written[Answers]):
     """Says where a transaction will write; answers (topic, [(partition, error)]).
 
     transactional id (string), producer (int64) and epoch (int16), topics with (partition int32);
@@ -299,12 +300,12 @@ class AddPartitionsToTxn(Written[list[tuple[str, list[tuple[int, ...]]]]]):
             + _topics(topics)
         )
 
-    def decode(self, answer: bytes, at: int) -> list[tuple[str, list[tuple[int, ...]]]]:
+    def decode(self, answer: bytes, at: int) -> Answers:
         return _read_topics(answer, at + 4, self._FOUND)[0]
 
 
 @dataclass
-class Produce(Written[list[tuple[str, list[tuple[int, ...]]]]]):
+class Produce(Written[Answers]):
     """Writes record batches, acknowledged by all in-sync replicas; answers (topic, [(partition,
     error, offset, time, log start)]).
 
@@ -333,7 +334,7 @@ class Produce(Written[list[tuple[str, list[tuple[int, ...]]]]]):
         }
         return _text(self.transactional_id) + self._HEAD.pack(-1, self.timeout_ms) + _topics(topics)
 
-    def decode(self, answer: bytes, at: int) -> list[tuple[str, list[tuple[int, ...]]]]:
+    def decode(self, answer: bytes, at: int) -> Answers:
         topics, at = _read_topics(answer, at, self._FOUND)
         _INT32.unpack_from(answer, at)
         return topics
