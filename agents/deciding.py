@@ -132,7 +132,7 @@ class Decider:
             answers[decision.status, decision.code] += 1
         return Verdict(
             outputs,
-            {key: (person, encode(person)) for key, person in persons.items()},
+            {key: encode(person) for key, person in persons.items()},
             {
                 subject.encode(): None if entry is None else entry.model_dump_json().encode()
                 for subject, entry in staff.changed.items()
@@ -214,9 +214,6 @@ class Decider:
 
 def _committed(turn: Turn, key: bytes) -> Person:
     """The person as the turn before left it; a person never heard of is the empty one."""
-    cached = turn.cached.get(key)
-    if cached is not None:
-        return cast(Person, cached)
     stored = turn.states.get(key)
     return _NOBODY if stored is None else decode(stored)
 

@@ -114,15 +114,14 @@ def costs() -> list[tuple[str, float]]:
     loop = asyncio.new_event_loop()
 
     def whole() -> Iterator[Verdict]:
-        stored, cached = dict(encoded), dict[bytes, object]()
+        stored = dict(encoded)
         for number in range(0, INPUTS, TURN):
             turn = Turn(
-                1, 0, records[number : number + TURN], stored, cached, views, "1",
+                1, 0, records[number : number + TURN], stored, views, "1",
                 loop.create_future(),
             )  # fmt: skip
             verdict = decider.decide(turn)
-            for key, (person, raw_state) in verdict.states.items():
-                stored[key], cached[key] = raw_state, person
+            stored.update(verdict.states)
             yield verdict
 
     # None is kept: a worker has used the same memory for the turn before.
@@ -166,4 +165,4 @@ def _batches(verdicts: list[Any], now_ms: int) -> None:
     for verdict in verdicts:
         for entries in verdict.outputs.values():
             batch_of([(one.key, one.value, list(one.headers)) for one in entries], now_ms)
-        batch_of([(key, state[1], []) for key, state in verdict.states.items()], now_ms)
+        batch_of([(key, state, []) for key, state in verdict.states.items()], now_ms)

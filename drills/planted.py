@@ -132,11 +132,11 @@ def _state_kept() -> None:
     async def restoring(self: Owner) -> None:
         await restore(self)
         if self.partition in kept:
-            self._states, self._cached = kept.pop(self.partition)
+            self._states = kept.pop(self.partition)
 
     async def letting_go(self: Owner) -> None:
         if self._states:
-            kept[self.partition] = self._states, self._cached
+            kept[self.partition] = self._states
         await let_go(self)
 
     Owner._restore, Owner._let_go = restoring, letting_go  # type: ignore[method-assign]

@@ -70,8 +70,12 @@ it the oldest may be used again, unless it is still open or live."""
 # --- reading -------------------------------------------------------------------------------------
 
 RECURRING_TEXTS_MAX: Final = 65_536
-"""Of so many person ids, credit codes and sites each it is remembered that they are well-formed,
-and of so many persons the partition. Past it those not seen for longest are looked at anew."""
+"""Of so many person ids, credit codes and sites each it is remembered that they are well-formed.
+Past it those not seen for longest are looked at anew."""
+
+HOMES_KNOWN_MAX: Final = 262_144
+"""Of so many persons the partition is remembered, some 300 bytes each. Past it those not seen for
+longest are computed again, for some 3 microseconds."""
 
 # --- codes to scan -------------------------------------------------------------------------------
 
@@ -201,9 +205,6 @@ WRITE_BATCH_BYTES_MAX: Final = 512 << 10
 
 WRITE_RECORD_BYTES_MAX: Final = 1 << 20
 """A larger record cannot be written: its partition stops, with an alarm."""
-
-CACHED_STATES_MAX: Final = 4_096
-"""Decoded states kept a partition, next to the encoded ones; past it the earliest written goes."""
 
 RESTORE_STALL_MS_MAX: Final = 30 * SECOND_MS
 """A restore that reads nothing for this long is begun anew."""

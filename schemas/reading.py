@@ -12,7 +12,7 @@ from schemas.commands import COMMANDS
 from schemas.envelope import Envelope
 from schemas.forms import PersonId, time_ms
 from schemas.identifiers import partition_for
-from schemas.limits import RECURRING_TEXTS_MAX, VALUE_BYTES_MAX
+from schemas.limits import HOMES_KNOWN_MAX, VALUE_BYTES_MAX
 from schemas.recognising import DATA, recognise
 from schemas.references import describe
 from schemas.value import Value
@@ -121,7 +121,7 @@ def read_by_models(
     )
 
 
-@lru_cache(maxsize=RECURRING_TEXTS_MAX)
+@lru_cache(maxsize=HOMES_KNOWN_MAX)
 def _home(subject: str, partitions: int) -> int:
     """The partition of a person's records. Raises ValueError when `subject` is no person id."""
     return partition_for(_person(subject).encode(), partitions)

@@ -36,7 +36,6 @@ from collections.abc import (
 )
 from contextlib import aclosing, suppress
 from functools import partial
-from itertools import islice
 from typing import Any, Final, TypeVar
 
 import structlog
@@ -426,7 +425,6 @@ class Owner:
         self._places: list[Place] = [(topic, partition) for topic in layout.commands]
         # Memory of the partition, good while the producer is not fenced.
         self._states: dict[bytes, bytes] = {}
-        self._cached: dict[bytes, object] = {}
         self._turn = 0
         self._offsets: dict[str, int] = {}
         self._topic_ids: Mapping[str, str] = {}
@@ -537,7 +535,7 @@ class Owner:
         for feed in self._feeds:
             self._ledger.feeds_reader.close_feed(feed)
         self._feeds = []
-        self._states, self._cached, self._offsets = {}, {}, {}
+        self._states, self._offsets = {}, {}
         writer, self._writer = self._writer, None
         if writer is not None:
             await writer.close()
@@ -621,7 +619,7 @@ class Owner:
                 )
             self._turn = 0
             self._offsets = {topic: starts[topic, self.partition] for topic in layout.commands}
-        self._states, self._cached = states, {}
+        self._states = states
         self._feeds = [
             ledger.feeds_reader.open(place, self._offsets[place[0]], self._wake.set)
             for place in self._places
@@ -788,7 +786,6 @@ class Owner:
             partition=self.partition,
             records=records,
             states=self._states,
-            cached=self._cached,
             references=ledger.references,
             rules_version=ledger.rules_version,
             answer=loop.create_future(),
@@ -840,7 +837,7 @@ class Owner:
         entries = {(topic, partition): outputs for topic, outputs in verdict.outputs.items()}
         if verdict.staff:
             entries[layout.staff, 0] = [Entry(key, value) for key, value in verdict.staff.items()]
-        changed = [Entry(key, state[1]) for key, state in verdict.states.items()]
+        changed = [Entry(key, state) for key, state in verdict.states.items()]
         changed.append(Entry(PROGRESS_KEY, position.encode()))
         entries[layout.state, partition] = changed
         assert self._writer is not None
@@ -853,13 +850,5 @@ class Owner:
 
     def _merge_in(self, verdict: Verdict, position: Position) -> None:
         """The turn is committed: what it changed is now the state."""
-        states, cached = self._states, self._cached
-        for key, (state, encoded) in verdict.states.items():
-            states[key] = encoded
-            cached.pop(key, None)
-            cached[key] = state
-        excess = len(cached) - limits.CACHED_STATES_MAX
-        if excess > 0:
-            for key in list(islice(cached, excess)):
-                del cached[key]
+        self._states.update(verdict.states)
         self._turn, self._offsets = position.turn, dict(position.offsets)

@@ -25,8 +25,8 @@ class Verdict:
 
     outputs: Mapping[str, Sequence[Entry]]
     """By logical topic; written to the partition number that the turn's commands came from."""
-    states: Mapping[bytes, tuple[object, bytes]]
-    """Record key -> (decoded state, to be offered again in `Turn.cached`; its encoded form)."""
+    states: Mapping[bytes, bytes]
+    """Record key -> the new state, encoded."""
     staff: Mapping[bytes, bytes | None] = field(default_factory=dict)
     """Records of the reference topic `staff`; None removes one."""
     answers: Mapping[tuple[str, str], int] = field(default_factory=dict)
@@ -44,9 +44,6 @@ class Turn:
     """Merged by (broker timestamp, topic rank, offset); offsets ascend per topic."""
     states: Mapping[bytes, bytes]
     """Committed states of this partition by record key, encoded. Read only."""
-    cached: Mapping[bytes, object]
-    """Decoded forms of some of `states`, as a former verdict gave them. Read only: a decision
-    must not change an object found here, since its turn may yet fail."""
     references: References
     """Employers, sites and staff, at least as of this turn's barrier. Live: read it only within
     one synchronous decision. The turn's own staff writes are not in it."""

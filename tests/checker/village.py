@@ -274,7 +274,6 @@ class Village:
             partition,
             [Read(*one[:6]) for one in records],
             self.states[partition],
-            {},
             self.references,
             "1",
             Mock(spec=asyncio.Future),
@@ -285,8 +284,7 @@ class Village:
                 self.append(topic, partition, entry.key, entry.value, tuple(entry.headers))
         for key, value in verdict.staff.items():
             self.append("staff", 0, key, value)
-        for key, (_, state) in verdict.states.items():
-            self.states[partition][key] = state
+        self.states[partition].update(verdict.states)
         for record in records:
             offsets[record.topic] = record.offset + 1
         # The marker of the transaction takes an offset wherever it wrote.

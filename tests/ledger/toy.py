@@ -36,19 +36,12 @@ def count(turn: Turn) -> Verdict:
     """One outcome a record: which it is, and the how-manieth of its key."""
     witness = [("witness", turn.witness)]
     outputs: list[Entry] = []
-    states: dict[bytes, tuple[object, bytes]] = {}
+    states: dict[bytes, bytes] = {}
     staff: dict[bytes, bytes | None] = {}
     for record in turn.records:
         key = record.key or b""
-        if key in states:
-            n = states[key][0]
-        elif key in turn.cached:
-            n = turn.cached[key]
-        else:
-            n = int(turn.states.get(key, b"0"))
-        assert isinstance(n, int)
-        n += 1
-        states[key] = (n, b"%d" % n)
+        n = int(states.get(key) or turn.states.get(key, b"0")) + 1
+        states[key] = b"%d" % n
         value = record.value or b""
         if value == b"raise" and Path(os.environ["TOY_TRAP"]).exists():
             raise RuntimeError("the trap")

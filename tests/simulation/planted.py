@@ -174,7 +174,7 @@ BUGS = (
             Change(
                 ledger.Owner,
                 "_let_go",
-                "self._states, self._cached, self._offsets = {}, {}, {}",
+                "self._states, self._offsets = {}, {}",
                 "pass",
             ),
             Change(
