@@ -598,7 +598,7 @@ def _surroundings(chance: Random, world: World) -> Iterator[None]:
         wrapper_class=structlog.make_filtering_bound_logger(least),
         cache_logger_on_first_use=False,
     )
-    lowered = {"TURN_RECORDS_MAX": chance.choice((1, 3, 4_096))}
+    lowered = {"TURN_RECORDS_MAX": chance.choice((1, 3, limits.TURN_RECORDS_MAX))}
     usual = {name: getattr(limits, name) for name in lowered}
     for name, value in lowered.items():
         setattr(limits, name, value)
