@@ -227,15 +227,18 @@ def main() -> None:
         artifacts.write_lock(STREAMS_LOCK, STREAMS_COORDINATES)
     elif arguments.do == "compare":
         baseline = report.read(report.BASELINE)
-        report.compare(console, report.read(arguments.results)["ratios"], baseline)
+        now = report.ratios_by_size(report.read(arguments.results))
+        report.compare(console, now, baseline)
     elif arguments.do == "profile":
         for stage, cost_us in profile.costs():
             console.print(f"{cost_us:6.2f} µs  {stage}", highlight=False)
     elif arguments.do == "docs":
         _write_docs(report.read(arguments.results), arguments.results, arguments.docs)
     elif arguments.do == "baseline":
-        now = report.read(arguments.results)["ratios"]
-        report.BASELINE.write_text(json.dumps(now, indent=1, sort_keys=True) + "\n", "utf-8")
+        # What was not measured now, such as the other form's sizes, stays.
+        baseline = report.read(report.BASELINE)
+        baseline |= report.ratios_by_size(report.read(arguments.results))
+        report.BASELINE.write_text(json.dumps(baseline, indent=1, sort_keys=True) + "\n", "utf-8")
     else:
         with tempfile.TemporaryDirectory(prefix="realname-bench-") as home:
             asyncio.run(_run(arguments, console, Path(home)))

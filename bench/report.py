@@ -114,6 +114,16 @@ def ratios(results: Mapping[str, Any]) -> dict[str, float]:
     return found
 
 
+def ratios_by_size(results: Mapping[str, Any]) -> dict[str, float]:
+    """What is compared with the baseline: as `ratios`, but those of a throughput name its size, for
+    at another size they are others."""
+    found = ratios({part: one for part, one in results.items() if part != "throughput"})
+    for size, engines in results.get("throughput", {}).items():
+        of_size = ratios({"throughput": {size: engines}})
+        found |= {f"{name} of {int(size):,}": value for name, value in of_size.items()}
+    return found
+
+
 def print_throughput(console: Console, size: str, engines: Mapping[str, Any]) -> None:
     table = Table(title=f"{size} inputs, 16 partitions; median [min, max]")
     for heading in (
