@@ -2,9 +2,11 @@
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import psutil
 
@@ -51,11 +53,16 @@ def kill(processes: Sequence[psutil.Process]) -> None:
         time.sleep(0.02)
 
 
+_SETTING: Final = re.compile(r"\t[\w.]+ = ")
+
+
 def log_tail(log: Path) -> str:
     """The last lines of a server's log, and before them where it first told of an error: what it
-    says while it ends may be longer than the tail."""
+    says while it ends may be longer than the tail. The broker may list its hundreds of settings
+    just then; they are left out."""
     most = limits.LOCAL_LOG_TAIL_LINES_MAX
-    lines = log.read_text("utf-8", "replace").splitlines()[-10 * most :]
+    lines = log.read_text("utf-8", "replace").splitlines()
+    lines = [line for line in lines if not _SETTING.match(line)][-10 * most :]
     tail_at = max(0, len(lines) - most)
     error_at = next(
         (at for at, line in enumerate(lines) if "ERROR" in line or "FATAL" in line), tail_at

@@ -40,5 +40,8 @@ def test_the_tail_of_a_log_begins_with_the_first_error(tmp_path: Path) -> None:
     assert tail[0] == "ERROR port taken"
     assert tail[-1] == "end"
     assert len(tail) == 2 * most + 1
+    settings = [f"\tssl.protocol.{number} = TLSv1.3" for number in range(20 * most)]
+    log.write_text("\n".join(["ERROR port taken", "\tat a.Frame", *settings, "end"]))
+    assert processes.log_tail(log).splitlines() == ["ERROR port taken", "\tat a.Frame", "end"]
     log.write_text("\n".join(["starting"] * 3 * most))
     assert processes.log_tail(log).splitlines() == ["starting"] * most
