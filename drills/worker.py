@@ -131,7 +131,8 @@ def _without(topic: str) -> None:
     worker.load_catalog = older  # type: ignore[attr-defined]
 
 
-def _lag(chance: Random) -> None:
+def lag(chance: Random) -> None:
+    """Make every fetch leave out half of the partitions, as brokers of different speed would."""
     from agents.ledger.reading import KafkaReader
 
     wanted = KafkaReader._wanted
@@ -164,7 +165,7 @@ def main() -> None:
     if spec := env("DRILL_WITHOUT"):
         _without(spec)
     if spec := env("DRILL_LAG"):
-        _lag(Random(spec))
+        lag(Random(spec))
     if spec := env("DRILL_PLANT"):
         from drills import planted
 

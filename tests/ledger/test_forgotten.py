@@ -42,6 +42,7 @@ from deployment.catalog import load_catalog
 from local.broker import Broker
 from schemas import limits
 from tests.ledger import toy
+from tests.ledger.reading_back import committed
 
 A: Place = ("outcomes", 0)
 B: Place = ("person-state", 0)
@@ -116,23 +117,6 @@ async def cut_off(writer: KafkaWriter, value: bytes) -> None:
         patch.setattr(Client, "ask", failing)
         with pytest.raises(LogUnavailable):
             await writer.commit({A: [Entry(b"k", value)], B: [Entry(b"k", value)]})
-
-
-async def committed(log: KafkaLog, place: Place) -> list[bytes | None]:
-    """The committed records up to the high watermark."""
-    reader, ends = log.reader(), log.end_offsets()
-    try:
-        end = (await ends.high_watermarks([place]))[place]
-        feed = reader.open(place, 0, lambda: None)
-        values: list[bytes | None] = []
-        async with asyncio.timeout(5):
-            while feed.reached < end:
-                await asyncio.sleep(0.005)
-                values += [record.value for piece in feed.take_all() for record in piece]
-        return values
-    finally:
-        await reader.close()
-        await ends.close()
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from deployment import topics
 from deployment.catalog import load_catalog
 from local import ports
 from local.broker import Broker
+from tests.ledger.reading_back import committed
 
 TLS = Path(__file__).with_name("tls")
 OUTCOMES = ("outcomes", 0)
@@ -68,27 +69,17 @@ async def test_a_turn_is_written_and_read_over_tls_with_a_password(
     catalog = load_catalog(partitions=1)
     await topics.apply(broker.bootstrap, catalog, 1)
     log = KafkaLog(address, catalog, options("word"))
-    writer, ends, reader = log.writer(0), log.end_offsets(), log.reader()
+    writer, ends = log.writer(0), log.end_offsets()
     try:
         await writer.start()
         # Larger than what TLS sends at once.
         values = [b"%d" % number + b"x" * 50_000 for number in range(30)]
         await writer.commit({OUTCOMES: [Entry(b"k", value) for value in values]})
         assert await ends.high_watermarks([OUTCOMES]) == {OUTCOMES: len(values) + 1}
-        wake = asyncio.Event()
-        feed = reader.open(OUTCOMES, 0, wake.set)
-        found: list[bytes | None] = []
-        async with asyncio.timeout(20):
-            while len(found) < len(values):
-                wake.clear()
-                found += [record.value for piece in feed.take_all() for record in piece]
-                if len(found) < len(values):
-                    await wake.wait()
-        assert found == values
+        assert await committed(log, OUTCOMES, 20) == values
     finally:
         await writer.close()
         await ends.close()
-        await reader.close()
 
 
 async def test_with_a_wrong_password_nothing_is_written(secured: tuple[Broker, str]) -> None:

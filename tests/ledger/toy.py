@@ -14,17 +14,16 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import orjson
 import uvloop
 
 from agents.app import RealnameApp
 from agents.ledger.kafka import KafkaLog
-from agents.ledger.reading import KafkaReader
 from agents.ledger.turn import Entry, Turn, Verdict
 from agents.references import References
 from deployment.catalog import load_catalog
+from drills.worker import lag
 
 
 def parse(topic: str, key: bytes, value: bytes) -> object:
@@ -80,22 +79,6 @@ def echo(turn: Turn) -> Verdict:
     attendance = [Entry(r.key, b"z" * 300) for r in turn.records]
     states = {r.key or b"": (None, b"s" * 300) for r in turn.records}
     return Verdict({"outcomes": outcomes, "attendance-records": attendance}, states)
-
-
-def lag(chance: random.Random) -> None:
-    """Make every fetch leave out half of the partitions, as brokers of different speed would."""
-    whole = KafkaReader._wanted
-
-    def half(self: KafkaReader, *arguments: Any) -> Any:
-        wanted, full = whole(self, *arguments)
-        out = {key for key in wanted if chance.random() < 0.5}
-        return {key: at for key, at in wanted.items() if key not in out}, full | out
-
-    def everything(self: KafkaReader, session: Any) -> Any:
-        return self._feeds.keys() | session.told.keys()
-
-    KafkaReader._wanted = half  # type: ignore[method-assign]
-    KafkaReader._due = everything  # type: ignore[method-assign]
 
 
 async def run(
