@@ -25,7 +25,6 @@ def _day(days: int) -> str:
     return _date(days).isoformat()
 
 
-@lru_cache(maxsize=64)
 def _date(days: int) -> date:
     return _EPOCH + timedelta(days=days)
 
