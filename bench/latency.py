@@ -71,7 +71,8 @@ class Latency:
 class Live:
     """An engine that is up, with streams that can be sent to it one after another."""
 
-    def __init__(self, brokers: str, broker_pid: int, run: Run) -> None:
+    def __init__(self, engine: str, brokers: str, broker_pid: int, run: Run) -> None:
+        self.engine = engine
         self.brokers = brokers
         self.run = run
         self._broker = psutil.Process(broker_pid)
@@ -157,7 +158,7 @@ class Live:
             return took[min(len(took) - 1, int(part * len(took)))]
 
         return Latency(
-            engine="", per_s=per_s, measured=len(took), unanswered=wanted - len(took),
+            engine=self.engine, per_s=per_s, measured=len(took), unanswered=wanted - len(took),
             p50_ms=quantile(0.5), p99_ms=quantile(0.99), p999_ms=quantile(0.999), max_ms=took[-1],
             cpu=(after[0] - before[0]) / seconds, broker_cpu=(after[1] - before[1]) / seconds,
             sender_late_ms=float(said) * 1000,
@@ -182,7 +183,7 @@ async def up(brokers: str, broker_pid: int, engine: Engine, shape: Shape, home: 
     shutil.rmtree(run.home, ignore_errors=True)
     await engine.begin(run)  # type: ignore[misc]
     await asyncio.sleep(5)
-    return Live(brokers, broker_pid, run)
+    return Live(engine.name, brokers, broker_pid, run)
 
 
 def down(live: Live) -> None:
@@ -212,8 +213,7 @@ async def measure(
     try:
         await live.send(2_000, 0, warm_s, others)
         for per_s in rates:
-            one = await live.send(per_s, 3, seconds, others)
-            found.append(replace(one, engine=engine.name))
+            found.append(await live.send(per_s, 3, seconds, others))
     finally:
         down(live)
     return found
