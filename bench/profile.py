@@ -12,10 +12,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from aiokafka.record.default_records import DefaultRecordBatchBuilder
-
 from agents.deciding import Decider
 from agents.ledger.batches import KafkaBatch
+from agents.ledger.encoding import batches
 from agents.ledger.record import Record
 from agents.ledger.turn import Entry, Turn, Verdict
 from agents.references import References
@@ -33,17 +32,6 @@ INPUTS: Final = 40_000
 TURN: Final = 500
 REPEATS: Final = 3
 """The cheapest counts."""
-
-
-def batch_of(entries: list[tuple[bytes | None, bytes | None, Any]], now_ms: int) -> bytes:
-    """A record batch as a producer builds it."""
-    builder = DefaultRecordBatchBuilder(
-        magic=2, compression_type=0, is_transactional=1, producer_id=1, producer_epoch=0,
-        base_sequence=0, batch_size=64 << 20,
-    )  # fmt: skip
-    for number, (key, value, headers) in enumerate(entries):
-        builder.append(number, now_ms, key, value, headers)
-    return bytes(builder.build())
 
 
 def costs() -> list[tuple[str, float]]:
@@ -73,7 +61,11 @@ def costs() -> list[tuple[str, float]]:
         return result
 
     turns = [messages[at : at + TURN] for at in range(0, INPUTS, TURN)]
-    raw = [batch_of([(m.key, m.value, []) for m in turn], now_ms) for turn in turns]
+    raw = [
+        b"".join(batch)
+        for turn in turns
+        for batch in batches([Entry(m.key, m.value) for m in turn], now_ms, 1, 0, 0)
+    ]
     timed("fetched batches: checksum", lambda: _check(raw))
     timed(
         "fetched batches: records",
@@ -163,6 +155,6 @@ def _check(raw: list[bytes]) -> None:
 
 def _batches(verdicts: list[Any], now_ms: int) -> None:
     for verdict in verdicts:
-        for entries in verdict.outputs.values():
-            batch_of([(one.key, one.value, list(one.headers)) for one in entries], now_ms)
-        batch_of([(key, state, []) for key, state in verdict.states.items()], now_ms)
+        states = [Entry(key, state) for key, state in verdict.states.items()]
+        for entries in (*verdict.outputs.values(), states):
+            deque(batches(entries, now_ms, 1, 0, 0), 0)

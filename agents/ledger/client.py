@@ -80,14 +80,14 @@ class Connection(asyncio.Protocol):
             raise KafkaConnectionError("the connection was lost")
         correlation = self._correlation = (self._correlation + 1) & 0x7FFFFFFF
         body, name = request.encode(), self._client_id
-        size = _HEADER.size - _SIZE.size + len(name) + len(body)
+        size = _HEADER.size - _SIZE.size + len(name) + sum(map(len, body))
         header = _HEADER.pack(size, request.key, request.version, correlation, len(name))
         answer: asyncio.Future[T] = self._loop.create_future()
         late_at = self._loop.time() + limits.COMMIT_MS_MAX / 1000
         self._asked.append(_Asked(correlation, late_at, request.decode, answer))
         if self._watch is None:
             self._watch = self._loop.call_at(late_at, self._look)
-        self._transport.write(header + name + body)
+        self._transport.write(b"".join((header, name, *body)))
         return answer
 
     def close(self) -> None:

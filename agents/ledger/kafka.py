@@ -26,11 +26,11 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka.client import CoordinationType
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import KafkaConnectionError, KafkaError, for_code
-from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.structs import TopicPartition
 
 from agents.ledger.backoff import Backoff
 from agents.ledger.client import Client, Connection
+from agents.ledger.encoding import SEQUENCES, Batch, batches
 from agents.ledger.forgotten import Forgotten, Producer
 from agents.ledger.log import Entry, Fenced, Layout, LogUnavailable, Place, Refused
 from agents.ledger.reading import KafkaReader
@@ -283,7 +283,7 @@ class KafkaWriter:
     async def commit(self, entries: Mapping[Place, Sequence[Entry]]) -> None:
         # The broker replaces the time on topics with LogAppendTime, that is on all of ours.
         now_ms = int(time.time() * 1000)
-        queues: dict[TopicPartition, deque[bytes]] = {}
+        queues: dict[TopicPartition, deque[Batch]] = {}
         for (topic, partition), group in entries.items():
             key = TopicPartition(self._wire[topic], partition)
             queues[key] = self._batches(key, group, now_ms)
@@ -363,45 +363,17 @@ class KafkaWriter:
                 self._coordinator = None
             await pause.sleep()
 
-    def _batches(self, key: TopicPartition, entries: Sequence[Entry], now_ms: int) -> deque[bytes]:
+    def _batches(self, key: TopicPartition, entries: Sequence[Entry], now_ms: int) -> deque[Batch]:
         """The entries as record batches with this producer's next sequence numbers."""
-        made: deque[bytes] = deque()
-        builder: DefaultRecordBatchBuilder | None = None
-        count = 0
-        for entry in entries:
-            headers = list(entry.headers)
-            if (
-                builder is None
-                or builder.append(count, now_ms, entry.key, entry.value, headers) is None
-            ):
-                if builder is not None:
-                    made.append(bytes(builder.build()))
-                    self._advance(key, count)
-                builder, count = self._builder(key), 0
-                builder.append(count, now_ms, entry.key, entry.value, headers)
-                if builder.size() > limits.WRITE_RECORD_BYTES_MAX:
-                    raise Refused(f"a record of {builder.size()} bytes for {key.topic}: too large")
-            count += 1
-        if builder is not None:
-            made.append(bytes(builder.build()))
-            self._advance(key, count)
+        sequence = self._sequences.get(key, 0)
+        made = deque(batches(entries, now_ms, self._pid, self._epoch, sequence))
+        for batch in made:
+            if len(batch.rest) > limits.WRITE_RECORD_BYTES_MAX:
+                raise Refused(f"a record of {len(batch.rest)} bytes for {key.topic}: too large")
+        self._sequences[key] = (sequence + len(entries)) % SEQUENCES
         return made
 
-    def _builder(self, key: TopicPartition) -> DefaultRecordBatchBuilder:
-        return DefaultRecordBatchBuilder(
-            magic=2,
-            compression_type=0,
-            is_transactional=1,
-            producer_id=self._pid,
-            producer_epoch=self._epoch,
-            base_sequence=self._sequences.get(key, 0),
-            batch_size=limits.WRITE_BATCH_BYTES_MAX,
-        )
-
-    def _advance(self, key: TopicPartition, records: int) -> None:
-        self._sequences[key] = (self._sequences.get(key, 0) + records) % (1 << 31)
-
-    async def _produce(self, queues: dict[TopicPartition, deque[bytes]]) -> None:
+    async def _produce(self, queues: dict[TopicPartition, deque[Batch]]) -> None:
         """Write all batches, those of one partition one after another."""
         pause = Backoff()
         while queues:
@@ -423,10 +395,10 @@ class KafkaWriter:
                 await pause.sleep()
 
     async def _produce_to(
-        self, leader: int, keys: list[TopicPartition], queues: dict[TopicPartition, deque[bytes]]
+        self, leader: int, keys: list[TopicPartition], queues: dict[TopicPartition, deque[Batch]]
     ) -> bool:
         """Send the next batch of each partition; True where some must be sent again."""
-        topics: dict[str, list[tuple[int, bytes]]] = {}
+        topics: dict[str, list[tuple[int, Batch]]] = {}
         for key in keys:
             topics.setdefault(key.topic, []).append((key.partition, queues[key][0]))
         try:

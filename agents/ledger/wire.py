@@ -64,8 +64,8 @@ class Written(Generic[T]):
     version: ClassVar[int]
     """One whose header has no tags, in the request and in the answer."""
 
-    def encode(self) -> bytes:
-        """What follows the header."""
+    def encode(self) -> Sequence[bytes]:
+        """What follows the header, in parts: records are many bytes, and are joined only once."""
         raise NotImplementedError
 
     def decode(self, answer: bytes, at: int) -> T:
@@ -80,12 +80,15 @@ def _text(value: str) -> bytes:
     return _INT16.pack(len(raw)) + raw
 
 
-def _topics(topics: Mapping[str, Sequence[bytes]]) -> bytes:
-    """An array of topics: count (int32), then each name and the array of its partitions."""
+def _topics(topics: Mapping[str, Sequence[Sequence[bytes]]]) -> list[bytes]:
+    """An array of topics: count (int32), then each name and the array of its partitions, each
+    of them in parts."""
     parts = [_INT32.pack(len(topics))]
     for topic, partitions in topics.items():
-        parts += (_text(topic), _INT32.pack(len(partitions)), *partitions)
-    return b"".join(parts)
+        parts += (_text(topic), _INT32.pack(len(partitions)))
+        for partition in partitions:
+            parts += partition
+    return parts
 
 
 def _read_text(answer: bytes, at: int) -> tuple[str, int]:
@@ -137,11 +140,12 @@ class ListOffsets(Written[Answers]):
     _ASKED: ClassVar = Struct(">iq")
     _FOUND: ClassVar = Struct(">ihqq")
 
-    def encode(self) -> bytes:
+    def encode(self) -> Sequence[bytes]:
         asked, when = self._ASKED.pack, self.when
-        return self._HEAD.pack(-1, self.isolation) + _topics(
-            {topic: [asked(one, when) for one in group] for topic, group in self.topics.items()}
-        )
+        topics = {
+            topic: [(asked(one, when),) for one in group] for topic, group in self.topics.items()
+        }
+        return (self._HEAD.pack(-1, self.isolation), *_topics(topics))
 
     def decode(self, answer: bytes, at: int) -> Answers:
         return _read_topics(answer, at + 4, self._FOUND)[0]
@@ -198,22 +202,22 @@ class Fetch(Written[Fetched]):
     _ABORTED: ClassVar = Struct(">qq")
     _DATA: ClassVar = Struct(">ii")
 
-    def encode(self) -> bytes:
+    def encode(self) -> Sequence[bytes]:
         asked, most = self._ASKED.pack, self.partition_bytes_max
         topics = {
-            topic: [asked(partition, -1, offset, -1, most) for partition, offset in group]
+            topic: [(asked(partition, -1, offset, -1, most),) for partition, offset in group]
             for topic, group in self.topics.items()
         }
         forgotten = {
-            topic: [_INT32.pack(one) for one in group] for topic, group in self.forgotten.items()
+            topic: [(_INT32.pack(one),) for one in group] for topic, group in self.forgotten.items()
         }
         return (
             self._HEAD.pack(
                 -1, self.wait_ms, 1, self.bytes_max, self.isolation, self.session, self.epoch
-            )
-            + _topics(topics)
-            + _topics(forgotten)
-            + _text("")
+            ),
+            *_topics(topics),
+            *_topics(forgotten),
+            _text(""),
         )
 
     def decode(self, answer: bytes, at: int) -> Fetched:
@@ -263,8 +267,8 @@ class InitProducerId(Written[tuple[int, int, int]]):
 
     _ANSWER: ClassVar = Struct(">ihqh")
 
-    def encode(self) -> bytes:
-        return _text(self.transactional_id) + _INT32.pack(self.timeout_ms)
+    def encode(self) -> Sequence[bytes]:
+        return (_text(self.transactional_id), _INT32.pack(self.timeout_ms))
 
     def decode(self, answer: bytes, at: int) -> tuple[int, int, int]:
         _, error, producer, epoch = self._ANSWER.unpack_from(answer, at)
@@ -290,14 +294,14 @@ class AddPartitionsToTxn(Written[Answers]):
     _PRODUCER: ClassVar = Struct(">qh")
     _FOUND: ClassVar = Struct(">ih")
 
-    def encode(self) -> bytes:
+    def encode(self) -> Sequence[bytes]:
         topics = {
-            topic: [_INT32.pack(one) for one in group] for topic, group in self.topics.items()
+            topic: [(_INT32.pack(one),) for one in group] for topic, group in self.topics.items()
         }
         return (
-            _text(self.transactional_id)
-            + self._PRODUCER.pack(self.producer, self.epoch)
-            + _topics(topics)
+            _text(self.transactional_id),
+            self._PRODUCER.pack(self.producer, self.epoch),
+            *_topics(topics),
         )
 
     def decode(self, answer: bytes, at: int) -> Answers:
@@ -319,20 +323,26 @@ class Produce(Written[Answers]):
 
     transactional_id: str
     timeout_ms: int
-    topics: Mapping[str, Sequence[tuple[int, bytes]]]
-    """(partition, batch) by topic."""
+    topics: Mapping[str, Sequence[tuple[int, Sequence[bytes]]]]
+    """(partition, batch in parts) by topic."""
 
     _HEAD: ClassVar = Struct(">hi")
     _BATCH: ClassVar = Struct(">ii")
     _FOUND: ClassVar = Struct(">ihqqq")
 
-    def encode(self) -> bytes:
-        batch = self._BATCH.pack
+    def encode(self) -> Sequence[bytes]:
+        written = self._BATCH.pack
         topics = {
-            topic: [batch(partition, len(data)) + data for partition, data in group]
+            topic: [
+                (written(partition, sum(map(len, batch))), *batch) for partition, batch in group
+            ]
             for topic, group in self.topics.items()
         }
-        return _text(self.transactional_id) + self._HEAD.pack(-1, self.timeout_ms) + _topics(topics)
+        return (
+            _text(self.transactional_id),
+            self._HEAD.pack(-1, self.timeout_ms),
+            *_topics(topics),
+        )
 
     def decode(self, answer: bytes, at: int) -> Answers:
         topics, at = _read_topics(answer, at, self._FOUND)
@@ -359,9 +369,10 @@ class EndTxn(Written[int]):
     _TAIL: ClassVar = Struct(">qh?")
     _ANSWER: ClassVar = Struct(">ih")
 
-    def encode(self) -> bytes:
-        return _text(self.transactional_id) + self._TAIL.pack(
-            self.producer, self.epoch, self.commit
+    def encode(self) -> Sequence[bytes]:
+        return (
+            _text(self.transactional_id),
+            self._TAIL.pack(self.producer, self.epoch, self.commit),
         )
 
     def decode(self, answer: bytes, at: int) -> int:

@@ -66,7 +66,7 @@ def frame(correlation: int, code: int) -> bytes:
 
 async def test_a_request_has_size_header_and_body(side: Side) -> None:
     answers = [side.connection.send(END) for _ in range(2)]
-    body = END.encode()
+    body = b"".join(END.encode())
     for number, sent in enumerate(side.wire.sent, 1):
         header = struct.pack(">ihhih", len(sent) - 4, 26, 0, number, 8) + b"realname"
         assert sent == header + body

@@ -1,0 +1,72 @@
+"""What is written: record batches, byte for byte those of the client library's builder."""
+
+import pytest
+from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agents.ledger.batches import KafkaBatch
+from agents.ledger.encoding import SEQUENCES, batches
+from agents.ledger.log import Entry
+from schemas import limits
+
+NOW_MS, PRODUCER, EPOCH = 1_795_000_000_123, 4_711, 3
+
+BLOBS = st.none() | st.binary(max_size=70) | st.integers(8_180, 8_200).map(bytes)
+"""Also those at which a length takes a byte more."""
+HEADERS = st.lists(st.tuples(st.text(max_size=70), st.binary(max_size=70)), max_size=2).map(tuple)
+
+
+def by_the_library(entries: list[Entry], sequence: int) -> bytes:
+    builder = DefaultRecordBatchBuilder(
+        magic=2, compression_type=0, is_transactional=1, producer_id=PRODUCER,
+        producer_epoch=EPOCH, base_sequence=sequence, batch_size=limits.WRITE_BATCH_BYTES_MAX,
+    )  # fmt: skip
+    for number, entry in enumerate(entries):
+        assert builder.append(number, NOW_MS, entry.key, entry.value, list(entry.headers))
+    return bytes(builder.build())
+
+
+@given(st.lists(st.builds(Entry, BLOBS, BLOBS, HEADERS), min_size=1, max_size=30))
+def test_a_batch_is_that_of_the_library(entries: list[Entry]) -> None:
+    (batch,) = batches(entries, NOW_MS, PRODUCER, EPOCH, 5)
+    assert b"".join(batch) == by_the_library(entries, 5)
+
+
+def test_a_batch_of_more_records_than_fit_two_bytes_of_offset() -> None:
+    entries = [Entry(b"k", None)] * 8_200
+    (batch,) = batches(entries, NOW_MS, PRODUCER, EPOCH, 0)
+    assert b"".join(batch) == by_the_library(entries, 0)
+
+
+def test_nothing_is_no_batch() -> None:
+    assert list(batches([], NOW_MS, PRODUCER, EPOCH, 0)) == []
+
+
+@pytest.mark.parametrize("size", [100, 20_000, limits.WRITE_BATCH_BYTES_MAX * 2])
+def test_much_is_several_batches_numbered_on(size: int) -> None:
+    number = max(3, 3 * limits.WRITE_BATCH_BYTES_MAX // size)
+    entries = [Entry(b"%d" % at, bytes(size), (("at", b"%d" % at),)) for at in range(number)]
+    made = list(batches(entries, NOW_MS, PRODUCER, EPOCH, 7))
+    assert len(made) > 2
+    found = []
+    sequence = 7
+    for batch in made:
+        data = b"".join(batch)
+        KafkaBatch("topic", 0, data).check()
+        read = DefaultRecordBatch(data)
+        records = list(read)
+        assert len(batch.rest) <= limits.WRITE_BATCH_BYTES_MAX * 1.1 or len(records) == 1
+        assert (read.producer_id, read.producer_epoch) == (PRODUCER, EPOCH)
+        assert read.base_sequence == sequence
+        assert [record.offset for record in records] == list(range(len(records)))
+        sequence += len(records)
+        found += [Entry(one.key, one.value, tuple(one.headers)) for one in records]
+    assert found == entries
+
+
+def test_after_the_last_sequence_number_comes_zero() -> None:
+    entries = [Entry(b"", bytes(limits.WRITE_BATCH_BYTES_MAX))] * 3
+    made = batches(entries, NOW_MS, PRODUCER, EPOCH, SEQUENCES - 2)
+    sequences = [DefaultRecordBatch(b"".join(batch)).base_sequence for batch in made]
+    assert sequences == [SEQUENCES - 2, SEQUENCES - 1, 0]
