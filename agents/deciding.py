@@ -6,7 +6,7 @@ as it is until the ledger has written the verdict.
 """
 
 from base64 import b64encode
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from hashlib import sha256
 from typing import Final, cast
@@ -108,15 +108,13 @@ class Decider:
             self._code_keys,
         )
         witness = ((WITNESS_HEADER, turn.witness),)
-        outputs: dict[str, list[Entry]] = {}
+        outputs: defaultdict[str, list[Entry]] = defaultdict(list)
         persons: dict[bytes, Person] = {}
         answers: Counter[tuple[str, str]] = Counter()
         for record in turn.records:
             command = self._read(record)
             if isinstance(command, Refusal):
-                outputs.setdefault(DEAD_LETTERS_TOPIC, []).append(
-                    self._dead_letter(record, command)
-                )
+                outputs[DEAD_LETTERS_TOPIC].append(self._dead_letter(record, command))
                 answers["dead_letter", command.code] += 1
                 continue
             key = cast(bytes, record.key)
@@ -155,7 +153,7 @@ class Decider:
         command: Command,
         decision: Decision,
         witness: Headers,
-        outputs: dict[str, list[Entry]],
+        outputs: defaultdict[str, list[Entry]],
     ) -> None:
         """Add the events, with the versions that lead up to the person's, and the outcome."""
         key, subject = record.key, command.subject
@@ -167,7 +165,7 @@ class Decider:
             event_ids.append(event_id)
             data = {"version": version, "command": command.id, **event.data}
             value = _cloud_event(event_id, event.type, command, data)
-            outputs.setdefault(EVENTS[event.type][0], []).append(Entry(key, value))
+            outputs[EVENTS[event.type][0]].append(Entry(key, value))
         origin = self._origin(record)
         outcome = _Outcome(
             command.id,
@@ -183,7 +181,7 @@ class Decider:
         )
         outcome_id = f"{origin.topic}/{origin.partition}/{origin.offset}"
         value = _cloud_event(outcome_id, OUTCOME_TYPE, command, outcome)
-        outputs.setdefault(OUTCOMES_TOPIC, []).append(Entry(key, value, witness))
+        outputs[OUTCOMES_TOPIC].append(Entry(key, value, witness))
 
     def _dead_letter(self, record: Record, refusal: Refusal) -> Entry:
         key, value = record.key, record.value or b""

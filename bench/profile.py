@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -132,10 +132,10 @@ def _read(message: Message) -> Command:
 
 def _answer(decider: Decider, records: list[Record], commands: list[Any], made: list[Any]) -> None:
     witness = (("witness", b"t=123;employers=12;sites=4;staff=33;rules=1"),)
-    outputs: dict[str, list[Entry]] = {}
+    outputs: defaultdict[str, list[Entry]] = defaultdict(list)
     for number, record in enumerate(records):
         if number % TURN == 0:
-            outputs = {}
+            outputs = defaultdict(list)
         decider._answer(record, commands[number], made[number], witness, outputs)
 
 

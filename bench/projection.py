@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -122,7 +123,7 @@ def write(brokers: str, prefix: str, persons: int) -> tuple[int, int]:
                 if decision.status != "accepted":
                     raise TypeError(f"{kind}: {decision.code}")
                 states[number] = decision.person
-                outputs: dict[str, list[Entry]] = {}
+                outputs: defaultdict[str, list[Entry]] = defaultdict(list)
                 decider._answer(record, command, decision, (), outputs)
                 for topic, entries in outputs.items():
                     for entry in entries:

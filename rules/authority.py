@@ -48,14 +48,7 @@ def named_for(world: World, site: Site | None, person: str | None) -> list[Parti
     """The participants of the site for which the person is the named project manager: on the
     site's record, and by `staff` a registered manager of that employer."""
     staff = world.staff.get(person) if person is not None else None
-    if staff is None or site is None:
-        return []
-    employer = staff.employer
-    return [
-        participant
-        for participant in site.participants
-        if participant.project_manager == person and participant.employer == employer
-    ]
+    return [] if staff is None or site is None else _named_on(site, staff)
 
 
 def confirmed_for(world: World, site: Site | None, person: str | None) -> list[Participant]:
@@ -63,7 +56,16 @@ def confirmed_for(world: World, site: Site | None, person: str | None) -> list[P
     staff = world.staff.get(person) if person is not None else None
     if staff is None or site is None or staff.site != site.site:
         return []
-    return named_for(world, site, person)
+    return _named_on(site, staff)
+
+
+def _named_on(site: Site, staff: Staff) -> list[Participant]:
+    person, employer = staff.person, staff.employer
+    return [
+        participant
+        for participant in site.participants
+        if participant.project_manager == person and participant.employer == employer
+    ]
 
 
 def is_operator(world: World, site: str, person: str | None) -> bool:

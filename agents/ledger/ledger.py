@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import (
     AsyncGenerator,
     Awaitable,
@@ -36,6 +37,7 @@ from collections.abc import (
 )
 from contextlib import aclosing, suppress
 from functools import partial
+from operator import attrgetter
 from typing import Any, Final, TypeVar
 
 import structlog
@@ -793,11 +795,8 @@ class Owner:
         metrics.LEDGER_TURNS_IN_HAND.inc()
         try:
             verdict = await self._idle(self._answer(turn))
-            offsets = self._offsets.copy()
-            counts: dict[str, int] = {}
-            for record in records:
-                offsets[record.topic] = record.offset + 1
-                counts[record.topic] = counts.get(record.topic, 0) + 1
+            last = {record.topic: record for record in records}
+            offsets = self._offsets | {topic: one.offset + 1 for topic, one in last.items()}
             position = Position(
                 turn.number, offsets, self._topic_ids, turn.used, ledger.rules_version
             )
@@ -811,7 +810,7 @@ class Owner:
         metrics.LEDGER_TURN_RECORDS.observe(len(records))
         metrics.LEDGER_TURN_SECONDS.observe(now - began)
         metrics.LEDGER_COMMIT_SECONDS.observe(now - committing)
-        for topic, count in counts.items():
+        for topic, count in Counter(map(attrgetter("topic"), records)).items():
             metrics.LEDGER_DECIDED_RECORDS.labels(topic).inc(count)
         for (status, code), count in verdict.answers.items():
             if status == "dead_letter":

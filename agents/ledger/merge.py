@@ -16,6 +16,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from heapq import heapify, heappop, heapreplace
+from sys import maxsize
 
 from agents.ledger.feed import Feed
 from agents.ledger.record import Record
@@ -65,10 +66,10 @@ def merge(
         feed = feeds[rank]
         cut, limit = cuts[rank], limits[rank]
         # The run of this topic goes on until another topic's head comes first.
+        until_ms = maxsize
         if len(heap) > 1:
             rival = min(heap[1], heap[2]) if len(heap) > 2 else heap[1]
-        else:
-            rival = None
+            until_ms = rival[0] if rank < rival[1] else rival[0] - 1
         while True:
             records, index = feed.records, feed.index
             record = records[index]
@@ -94,7 +95,7 @@ def merge(
                 open_cuts -= 1
                 if not open_cuts:
                     break
-            if rival is not None and (head.timestamp, rank) > rival:
+            if head.timestamp > until_ms:
                 heapreplace(heap, (head.timestamp, rank))
                 break
     return Merged.DONE

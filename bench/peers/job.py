@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from typing import Any, Final, cast
 
 import orjson
@@ -82,7 +83,7 @@ class Job:
             raise TypeError(f"no command: {command}")
         person = _NOBODY if stored is None else decode(stored)
         decision = decide(person, command, timestamp, self._world)
-        outputs: dict[str, list[Entry]] = {}
+        outputs: defaultdict[str, list[Entry]] = defaultdict(list)
         self._decider._answer(record, command, decision, (), outputs)
         return (
             [
