@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 
 from agents.ledger.batches import KafkaBatch
 from agents.ledger.encoding import SEQUENCES, batches
-from agents.ledger.log import Entry
+from agents.ledger.log import Entry, Unreadable
 from schemas import limits
 
 NOW_MS, PRODUCER, EPOCH = 1_795_000_000_123, 4_711, 3
+CRC_AT = 17
 
 BLOBS = st.none() | st.binary(max_size=70) | st.integers(8_180, 8_200).map(bytes)
 """Also those at which a length takes a byte more."""
@@ -70,3 +71,13 @@ def test_after_the_last_sequence_number_comes_zero() -> None:
     made = batches(entries, NOW_MS, PRODUCER, EPOCH, SEQUENCES - 2)
     sequences = [DefaultRecordBatch(b"".join(batch)).base_sequence for batch in made]
     assert sequences == [SEQUENCES - 2, SEQUENCES - 1, 0]
+
+
+@given(st.data())
+def test_a_changed_bit_is_seen(data: st.DataObject) -> None:
+    (batch,) = batches([Entry(b"key", b"value")], NOW_MS, PRODUCER, EPOCH, 0)
+    damaged = bytearray(b"".join(batch))
+    bit = data.draw(st.integers(CRC_AT * 8, len(damaged) * 8 - 1))
+    damaged[bit // 8] ^= 1 << bit % 8
+    with pytest.raises(Unreadable, match="checksum"):
+        KafkaBatch("topic", 0, bytes(damaged)).check()
