@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -63,7 +64,8 @@ def conditions(began: Mapping[str, float]) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "load_average": os.getloadavg(),
         "steal": (now["steal"] - began["steal"]) / ticks,
-        "python": platform.python_version(),
+        # How it was compiled matters, and where it comes from tells.
+        "python": f"{platform.python_version()}, {Path(sys.executable).resolve()}",
         "versions": {
             name: version(name)
             for name in ("aiokafka", "faust-streaming", "confluent-kafka", "pydantic", "uvloop")
@@ -248,10 +250,10 @@ def page(results: Mapping[str, Any]) -> str:
         else:
             out.append(_rows(("", ""), _flat(found)))
     out += ["## Conditions", _rows(
-        ("part", "at", "machine", "cores", "load at the end", "steal"),
+        ("part", "at", "machine", "cores", "load at the end", "steal", "Python"),
         (
             (part, one["at"], one["cpu"], str(one["cores"]), f"{one['load_average'][0]:.1f}",
-             f"{one['steal']:.1%}")
+             f"{one['steal']:.1%}", one["python"])
             for part, one in results["conditions"].items()
         ),
     )]  # fmt: skip
