@@ -1,8 +1,8 @@
 """Kafka's record batches (format 2), as a ledger's producer writes them: not compressed, in a
 transaction, all records of one time.
 
-Written by hand, since the client library's builder takes twice as long: for a turn's records alike
-it does all work anew, and it computes the checksum without the processor's instruction for that.
+Written by hand, in some 0.6 of the time that the client library's builder takes, which computes the
+checksum without the processor's instruction for it.
 """
 
 from __future__ import annotations
