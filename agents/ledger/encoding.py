@@ -30,6 +30,8 @@ _TRANSACTIONAL: Final = 0x10
 
 _NO_DELTA: Final = b"\0\0"
 """What a record begins with: no attributes, the time of the batch."""
+_FRAME_BYTES_MAX: Final = 5 + len(_NO_DELTA) + 5
+"""Of a record: what is not its contents, with the longest length and offset (int32)."""
 
 SEQUENCES: Final = 1 << 31
 """How many sequence numbers there are; after the last one comes 0."""
@@ -69,13 +71,13 @@ def batches(
 ) -> Iterator[Batch]:
     """The entries as batches, whose records are numbered from `sequence` on.
 
-    A batch has `limits.WRITE_BATCH_BYTES_MAX` bytes of records, or one that is larger.
+    A batch has at most `limits.WRITE_BATCH_BYTES_MAX` bytes, or one record that is larger.
     """
     varints, join = _VARINTS, b"".join
     shared: Headers | None = None
     headers = b""
     records: list[bytes] = []
-    size = count = 0
+    size, count = _HEAD.size + _FIELDS.size, 0
     for entry in entries:
         key, value = entry.key, entry.value
         if entry.headers is not shared:  # all outcomes of a turn have the same
@@ -89,15 +91,16 @@ def batches(
                 headers,
             )
         )
-        if count and size + len(contents) > limits.WRITE_BATCH_BYTES_MAX:
+        needed = _FRAME_BYTES_MAX + len(contents)
+        if count and size + needed > limits.WRITE_BATCH_BYTES_MAX:
             yield _batch(records, count, time_ms, producer, epoch, sequence)
             sequence = (sequence + count) % SEQUENCES
             records = []
-            size = count = 0
+            size, count = _HEAD.size + _FIELDS.size, 0
         offset = varints[count]
         length = varints[len(_NO_DELTA) + len(offset) + len(contents)]
         records += (length, _NO_DELTA, offset, contents)
-        size += len(contents)
+        size += needed
         count += 1
     if count:
         yield _batch(records, count, time_ms, producer, epoch, sequence)
