@@ -27,10 +27,10 @@ from schemas import limits
 _HEADER: Final = struct.Struct(">qiibIhiqqqhii")
 _ATTRIBUTES_AT: Final = 21
 _LENGTH_AT: Final = 8
-_BEFORE_LENGTH: Final = 12
+BEFORE_LENGTH: Final = 12
 _CODEC: Final = 0x07
 _APPEND_TIME: Final = 0x08
-_TRANSACTIONAL: Final = 0x10
+TRANSACTIONAL: Final = 0x10
 _CONTROL: Final = 0x20
 
 
@@ -67,7 +67,7 @@ class KafkaBatch:
 
     @property
     def transactional(self) -> bool:
-        return bool(self._attributes & _TRANSACTIONAL)
+        return bool(self._attributes & TRANSACTIONAL)
 
     @property
     def control(self) -> bool:
@@ -104,7 +104,7 @@ class KafkaBatch:
                 return
             head = bytearray(self._data[: _HEADER.size])
             struct.pack_into(">h", head, _ATTRIBUTES_AT, self._attributes & ~_CODEC)
-            struct.pack_into(">i", head, _LENGTH_AT, _HEADER.size - _BEFORE_LENGTH + len(payload))
+            struct.pack_into(">i", head, _LENGTH_AT, _HEADER.size - BEFORE_LENGTH + len(payload))
             data = bytes(head) + payload
         else:
             data = self._data
@@ -176,7 +176,7 @@ def batches(topic: str, partition: int, data: bytes) -> Iterator[KafkaBatch]:
     position, end = 0, len(data)
     while position + _HEADER.size <= end:
         (length,) = struct.unpack_from(">i", data, position + _LENGTH_AT)
-        after = position + _BEFORE_LENGTH + length
+        after = position + BEFORE_LENGTH + length
         if after > end:
             return
         yield KafkaBatch(topic, partition, data[position:after])

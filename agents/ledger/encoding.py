@@ -13,20 +13,19 @@ from typing import Final, NamedTuple
 
 from google_crc32c import value as crc32c
 
+from agents.ledger.batches import BEFORE_LENGTH, TRANSACTIONAL
 from agents.ledger.log import Entry
 from agents.ledger.record import Headers
 from schemas import limits
 
 _HEAD: Final = Struct(">qiibI")
 """Base offset, length of what follows it, leader epoch, format, checksum of what follows that."""
-_BEFORE_LENGTH: Final = 12
 _FORMAT: Final = 2
 _NO_LEADER_EPOCH: Final = -1
 
 _FIELDS: Final = Struct(">hiqqqhii")
 """Attributes, last offset delta, first and last time (ms), producer and its epoch, first sequence,
 number of records, which follow."""
-_TRANSACTIONAL: Final = 0x10
 
 _NO_DELTA: Final = b"\0\0"
 """What a record begins with: no attributes, the time of the batch."""
@@ -110,10 +109,10 @@ def _batch(
     records: list[bytes], count: int, time_ms: int, producer: int, epoch: int, sequence: int
 ) -> Batch:
     fields = _FIELDS.pack(
-        _TRANSACTIONAL, count - 1, time_ms, time_ms, producer, epoch, sequence, count
+        TRANSACTIONAL, count - 1, time_ms, time_ms, producer, epoch, sequence, count
     )
     rest = b"".join((fields, *records))
-    length = _HEAD.size - _BEFORE_LENGTH + len(rest)
+    length = _HEAD.size - BEFORE_LENGTH + len(rest)
     return Batch(_HEAD.pack(0, length, _NO_LEADER_EPOCH, _FORMAT, crc32c(rest)), rest)
 
 
