@@ -19,6 +19,7 @@ import lz4.frame
 import zstandard
 from aiokafka.record.default_records import DefaultRecordBatch
 from google_crc32c import value as crc32c
+from msgspec.structs import replace
 
 from agents.ledger.log import Unreadable
 from agents.ledger.record import Cut, Record
@@ -117,9 +118,9 @@ class KafkaBatch:
             yield records
 
     def _records(self, data: bytes, first: int) -> list[Record]:
-        topic, partition, new = self._topic, self._partition, Record._make
+        topic, partition = self._topic, self._partition
         records = [
-            new((topic, partition, one.offset, one.timestamp, one.key, one.value, None, None))
+            Record(topic, partition, one.offset, one.timestamp, one.key, one.value)
             for one in DefaultRecordBatch(data)
         ]
         if records and records[0].offset < first:
@@ -168,7 +169,7 @@ class KafkaBatch:
 
 def _with_cut_key(record: Record, key: bytes) -> Record:
     cut = Cut(len(key), hashlib.sha256(key).hexdigest())
-    return record._replace(key=key[: limits.KEY_BYTES_MAX], key_cut=cut)
+    return replace(record, key=key[: limits.KEY_BYTES_MAX], key_cut=cut)
 
 
 def batches(topic: str, partition: int, data: bytes) -> Iterator[KafkaBatch]:

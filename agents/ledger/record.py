@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from schemas.value import Value
+
 Headers = Sequence[tuple[str, bytes]]
 
 
@@ -16,7 +18,7 @@ class Cut(NamedTuple):
     """Lower-case hex."""
 
 
-class Record(NamedTuple):
+class Record(Value, frozen=True):
     """One record as read."""
 
     topic: str
