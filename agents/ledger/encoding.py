@@ -54,13 +54,9 @@ def _varint(number: int) -> bytes:
     return bytes(made)
 
 
-class _Varints(dict[int, bytes]):
-    def __missing__(self, number: int) -> bytes:
-        return _varint(number)
-
-
-_VARINTS: Final = _Varints((number, _varint(number)) for number in range(1 << 13))
-"""Made before: all up to two bytes long, as most lengths and offsets are."""
+_MADE: Final = [_varint(number) for number in range(1 << 13)]
+"""Made before: all up to two bytes long, as most lengths and offsets are. Whoever uses it looks
+first whether it is long enough: in a call that would cost as much as all the rest."""
 _NULL: Final = _varint(-1)
 """The length of a key or value that is not there."""
 
@@ -72,7 +68,7 @@ def batches(
 
     A batch has at most `limits.WRITE_BATCH_BYTES_MAX` bytes, or one record that is larger.
     """
-    varints, join = _VARINTS, b"".join
+    made, made_max = _MADE, len(_MADE)
     shared: Headers | None = None
     headers = b""
     records: list[bytes] = []
@@ -81,24 +77,27 @@ def batches(
         key, value = entry.key, entry.value
         if entry.headers is not shared:  # all outcomes of a turn have the same
             shared, headers = entry.headers, _headers(entry.headers)
-        contents = join(
-            (
-                _NULL if key is None else varints[len(key)],
-                key or b"",
-                _NULL if value is None else varints[len(value)],
-                value or b"",
-                headers,
-            )
-        )
-        needed = _FRAME_BYTES_MAX + len(contents)
+        if key is None:
+            key, key_length = b"", _NULL
+        else:
+            number = len(key)
+            key_length = made[number] if number < made_max else _varint(number)
+        if value is None:
+            value, value_length = b"", _NULL
+        else:
+            number = len(value)
+            value_length = made[number] if number < made_max else _varint(number)
+        contents = len(key_length) + len(key) + len(value_length) + len(value) + len(headers)
+        needed = _FRAME_BYTES_MAX + contents
         if count and size + needed > limits.WRITE_BATCH_BYTES_MAX:
             yield _batch(records, count, time_ms, producer, epoch, sequence)
             sequence = (sequence + count) % SEQUENCES
             records = []
             size, count = _HEAD.size + _FIELDS.size, 0
-        offset = varints[count]
-        length = varints[len(_NO_DELTA) + len(offset) + len(contents)]
-        records += (length, _NO_DELTA, offset, contents)
+        offset = made[count] if count < made_max else _varint(count)
+        number = len(_NO_DELTA) + len(offset) + contents
+        length = made[number] if number < made_max else _varint(number)
+        records += (length, _NO_DELTA, offset, key_length, key, value_length, value, headers)
         size += needed
         count += 1
     if count:
