@@ -1,9 +1,10 @@
 """Who may act: sources, project managers, operators, the site side (contract: Words, Envelope)."""
 
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from schemas.references import Employer, Participant, Site, Staff
+from schemas.value import Value
 
 
 class StaffView(Protocol):
@@ -12,7 +13,7 @@ class StaffView(Protocol):
     def get(self, person: str, /) -> Staff | None: ...
 
 
-class World(NamedTuple):
+class World(Value, frozen=True):
     """What the rules know besides the person: reference records and the keys of codes."""
 
     employers: Mapping[str, Employer]

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import msgspec
+
 from rules.authority import World, staff_source
 from rules.evolve import Event
 from rules.person import Person
@@ -12,18 +14,17 @@ Answer = str | list[Event]
 """The code of the first guard that failed, or the events of an accepted command."""
 
 
-class Case:
+class Case(msgspec.Struct, gc=False):
     """A command about a person, with the broker's time and the world as they are now."""
 
-    __slots__ = ("at_ms", "command", "data", "now_ms", "person", "world")
-
-    def __init__(self, person: Person, command: Command, now_ms: int, world: World) -> None:
-        self.person = person
-        self.command = command
-        self.data: Any = command.data
-        self.at_ms = command.at_ms
-        self.now_ms = now_ms
-        self.world = world
+    person: Person
+    command: Command
+    data: Any
+    """The command's."""
+    at_ms: int
+    """The command's."""
+    now_ms: int
+    world: World
 
     def event(self, event_type: str, private: object = None, /, **data: str | None) -> Event:
         """An event of this command; fields that are None are left out."""

@@ -74,15 +74,16 @@ def decide(person: Person, command: Command, now_ms: int, world: World) -> Decis
         if seen.content_digest == command.content_digest:
             return Decision("duplicate", seen.code, seen.version, [], person)
         return _rejected(person, "id_reused")
-    if command.at_ms > now_ms + FUTURE_MS_MAX:
+    age_ms = now_ms - command.at_ms
+    if age_ms < -FUTURE_MS_MAX:
         return _rejected(person, "from_the_future")
-    if command.at_ms < now_ms - PAST_MS_MAX or command.at_ms <= person.seen_floor_ms:
+    if age_ms > PAST_MS_MAX or command.at_ms <= person.seen_floor_ms:
         return _rejected(person, "too_late")
     # Only now: what is remembered has a time within the memory's window.
     if person.names(command.id):
         return _rejected_for_good(person, "id_reused", command, now_ms)
 
-    case = Case(person, command, now_ms, world)
+    case = Case(person, command, command.data, command.at_ms, now_ms, world)
     expired = _expired(case) if person.offers else []
     answer = LADDERS[command.type](case)
     if isinstance(answer, str):

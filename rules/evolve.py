@@ -43,6 +43,8 @@ from schemas.value import Value
 
 T = TypeVar("T")
 
+_CLOCK_IN_KEPT_MS: Final = PAST_MS_MAX + NIGHT_SHIFT_MS
+
 
 class Event(Value, frozen=True):
     """A state change.
@@ -195,7 +197,7 @@ def _attendance(person: Person, event: Event) -> None:
     if event.data.get("direction") != "in":
         return
     ins = person.clock_ins
-    oldest_ms = event.now_ms - PAST_MS_MAX - NIGHT_SHIFT_MS
+    oldest_ms = event.now_ms - _CLOCK_IN_KEPT_MS
     if ins and ins[0].at_ms < oldest_ms:
         ins = tuple(clock_in for clock_in in ins if clock_in.at_ms >= oldest_ms)
     ins = (*ins, ClockIn(event.data["site"], event.at_ms))

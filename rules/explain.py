@@ -279,7 +279,7 @@ def _of_code(
         return [Check(code, "open") for code in CODE_GUARDS]
     data = ScanEntry.model_construct(site=site, code=text, scanner=scanner)
     command = Command("", "", "scan.entry", "", at_ms, subject, data, None, b"", b"")
-    code = personal_code(Case(person, command, at_ms, world))
+    code = personal_code(Case(person, command, data, at_ms, at_ms, world))
     if isinstance(code, str):
         return _ladder(CODE_GUARDS, code, person)
     return _ladder(CODE_GUARDS, "code_replayed" if code_spent(person, code) else None, person)

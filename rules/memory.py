@@ -22,6 +22,9 @@ PRUNE_SLACK_MS: Final = DAY_MS
 """Commands are forgotten when they are this much older than they need be: a day's worth at once,
 so that the memory is not rewritten for each command."""
 
+_KEPT_MS: Final = PAST_MS_MAX + PRUNE_SLACK_MS
+_SEEN_BYTES_MAX: Final = SEEN_IDS_MAX * _RECORD_BYTES
+
 
 class Seen(Value, frozen=True):
     """What was answered to a command seen before."""
@@ -33,6 +36,8 @@ class Seen(Value, frozen=True):
 
 def recall(person: Person, key_digest: bytes) -> Seen | None:
     """The answer that a command of this (source, id) had, if it is remembered."""
+    if person.seen.find(key_digest) < 0:  # nearly always
+        return None
     at = find(person.seen, key_digest, _RECORD_BYTES)
     if at < 0:
         return None
@@ -50,7 +55,7 @@ def remember(
 ) -> None:
     """Adds an answer to `person`, which must be a fresh copy; forgets what is too old."""
     seen = person.seen
-    if seen and _time(seen, 0) < now_ms - PAST_MS_MAX - PRUNE_SLACK_MS:
+    if seen and _TIME.unpack_from(seen)[0] >> _CODE_BITS < now_ms - _KEPT_MS:  # of the first one
         # The floor keeps what is forgotten too late also for a broker clock that steps back.
         person.seen_floor_ms = max(person.seen_floor_ms, now_ms - PAST_MS_MAX - 1)
         seen = b"".join(
@@ -61,7 +66,7 @@ def remember(
     seen += _RECORD.pack(
         key_digest, content_digest, at_ms << _CODE_BITS | NUMBER_OF[code], person.version
     )
-    if len(seen) > SEEN_IDS_MAX * _RECORD_BYTES:
+    if len(seen) > _SEEN_BYTES_MAX:
         earliest = min(range(0, len(seen), _RECORD_BYTES), key=lambda at: _time(seen, at))
         person.seen_floor_ms = max(person.seen_floor_ms, _time(seen, earliest))
         seen = seen[:earliest] + seen[earliest + _RECORD_BYTES :]

@@ -101,7 +101,7 @@ codes = st.sampled_from(
 
 def case(person: Person, world: World, source: str, data: Any) -> Case:
     command = Command("c", source, "", "", NOON_MS, SUBJECT, data, None, b"", b"")
-    return Case(person, command, NOON_MS, world)
+    return Case(person, command, data, NOON_MS, NOON_MS, world)
 
 
 def first_failed(checks: list[Any]) -> str | None:
