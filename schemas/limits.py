@@ -175,6 +175,10 @@ TURN_RECORDS_LIVE_MAX: Final = 1_024
 """The same while some partition of the worker is live: its answers wait until the loop is free.
 Always so short, turns would cost 6 to 20 % of what is decided in a backlog."""
 
+DECIDED_AT_ONCE_MAX: Final = 128
+"""Commands of a turn that are read, then decided, then answered. Of one at a time, the code of each
+step drives that of the others out of the processor's caches; of too many, their data does."""
+
 LIVE_MS: Final = 200
 """A partition is live for this long after it had nothing left to decide."""
 

@@ -1,5 +1,6 @@
 """From a record to a command, or to the reason why it cannot be one (contract: dead letters)."""
 
+from collections.abc import Container
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final
@@ -50,34 +51,32 @@ CONTENT_DIGEST_BYTES: Final = 8
 
 
 def read_command(
-    topic: str, partition: int, partitions: int, key: bytes | None, value: bytes | None
+    topic: str,
+    partition: int,
+    partitions: int,
+    key: bytes | None,
+    value: bytes | None,
+    at_home: Container[bytes] = (),
 ) -> Command | Refusal:
-    """Reads one record of the command topic `topic`, checking in the contract's order."""
+    """Reads one record of the command topic `topic`, checking in the contract's order.
+
+    `at_home`: keys that are known to be a person's and to belong on this partition.
+    """
     if value is None:
         return Refusal("not_json", "the record has no value")
     if len(value) > VALUE_BYTES_MAX:
         return Refusal("too_large", f"{len(value)} bytes, at most {VALUE_BYTES_MAX}")
-    command = _recognised(topic, partition, partitions, key, value)
-    if command is not None:
-        return command
-    return read_by_models(topic, partition, partitions, key, value)
-
-
-def _recognised(
-    topic: str, partition: int, partitions: int, key: bytes | None, value: bytes
-) -> Command | None:
-    """The quick way: the command of a record in which all is seen to be right, else None."""
+    # The quick way, if all is seen to be right.
     envelope = recognise(value)
-    if envelope is None or envelope.topic != topic or envelope.subject.encode() != key:
-        return None
-    try:
-        at_ms = time_ms(envelope.time)
-        home = _home(envelope.subject, partitions)
-    except ValueError:
-        return None
-    if home != partition:
-        return None
-    return _command(envelope, at_ms, envelope.data, _write(envelope.data))
+    if envelope is not None and envelope.topic == topic and envelope.subject.encode() == key:
+        try:
+            at_ms = time_ms(envelope.time)
+            right = key in at_home or _home(envelope.subject, partitions) == partition
+        except ValueError:
+            right = False
+        if right:
+            return _command(envelope, at_ms, envelope.data, _write(envelope.data))
+    return read_by_models(topic, partition, partitions, key, value)
 
 
 _write: Final = msgspec.json.Encoder().encode
