@@ -61,13 +61,13 @@ async def _plain_outputs(run: Run) -> None:
     make_topics(run.brokers, counts)
 
 
-def _ours(workers: int) -> Callable[[Run], object]:
+def _ours(workers: int, module: str = "bench.peers.ours") -> Callable[[Run], object]:
     async def begin(run: Run) -> None:
         catalog = run.catalog
         await topics.apply(run.brokers, catalog, 1)
         await seed_states(run.brokers, catalog, run.loaded.work)
         for _ in range(workers):
-            run.start(python("bench.peers.ours"))
+            run.start(python(module))
 
     return begin
 
@@ -172,14 +172,21 @@ ENGINES: Final = (
     # Of a few commands in a hundred it never tells what became of them.
     Engine("faust", "Faust agent with a table, at least once", _faust, slow=0.1, answers=0.95),
     Engine(
+        "realname no rules",
+        "this project, one worker that accepts everything",
+        _ours(1, "bench.peers.no_rules"),
+        judged=False,
+        short=False,
+    ),
+    Engine(
         "bare-aiokafka",
-        "the loop without rules: aiokafka",
+        "a loop that only moves bytes: aiokafka",
         _limit("bench.peers.bare_aiokafka"),
         judged=False,
     ),
     Engine(
         "bare-confluent",
-        "the loop without rules: librdkafka",
+        "a loop that only moves bytes: librdkafka",
         _limit("bench.peers.bare_confluent"),
         judged=False,
         short=False,

@@ -38,7 +38,8 @@ TARGETS: Final = (
     Target("over_streams", "throughput / Kafka Streams EOS v2, one thread, its better store", 1.0),
     Target("over_quix", "throughput / Quix Streams exactly once", 1.5),
     Target("over_faust", "throughput / Faust with a table, at least once", 10.0),
-    Target("share_of_limit", "throughput / the same loop without rules", 0.6),
+    Target("share_of_own", "throughput / the same loop without rules: this worker's", 0.6),
+    Target("share_of_limit", "throughput / a bare loop, which reads and makes no JSON", 0.6),
     Target("two_over_one", "two workers / one, by CPU an input", 1.7),
     Target("p99_ms_at_500", "p99 at 500 scans/s over all command topics, ms", 50.0, at_most=True),
     Target("restore_per_s", "persons restored a second, of a million", 150_000.0),
@@ -98,6 +99,7 @@ def ratios(results: Mapping[str, Any]) -> dict[str, float]:
             "over_streams": max(rate("streams-rocksdb"), rate("streams-memory")),
             "over_quix": rate("quix"),
             "over_faust": rate("faust"),
+            "share_of_own": rate("realname no rules"),
             "share_of_limit": rate("bare-aiokafka"),
         }
         # The largest size comes last and counts, where an engine was in it.

@@ -11,6 +11,10 @@ def _catalog(prefix: str, *, partitions: int | None = None) -> Catalog:
     return catalog_of(os.environ["BENCH_INPUTS"], prefix, partitions or 16)
 
 
-if __name__ == "__main__":
+def main() -> None:
     worker.load_catalog = _catalog  # type: ignore[assignment, attr-defined]
     worker.main()
+
+
+if __name__ == "__main__":
+    main()

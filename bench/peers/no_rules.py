@@ -1,0 +1,40 @@
+"""A limit: this project's worker with the rules taken out. It reads commands, waits for barriers,
+keeps their order, holds states and writes answers, and accepts whatever comes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec.structs import replace
+
+from agents import deciding
+from bench.peers.ours import main
+from rules.authority import World
+from rules.decide import Decision
+from rules.evolve import Event
+from rules.person import Person
+from schemas.reading import Command
+from schemas.reasons import ACCEPTED
+
+_RECORDED: Final = {
+    "site": "site-00001",
+    "employer": "91340121BNE9TKHL5A",
+    "day": "2026-11-27",
+    "direction": "in",
+    "method": "staff",
+    "scanner": "a5b3efac2a2c34415c03103f6ec3a374",
+}
+
+
+def _accept(person: Person, command: Command, now_ms: int, world: World) -> Decision:
+    """As many events as the rules make: of four in five commands."""
+    events = []
+    if command.key_digest[0] % 5:
+        events.append(Event("attendance.recorded", command.at_ms, now_ms, _RECORDED))
+    after = replace(person, version=person.version + len(events))
+    return Decision("accepted", ACCEPTED, after.version, events, after)
+
+
+if __name__ == "__main__":
+    deciding.decide = _accept  # type: ignore[attr-defined]
+    main()
