@@ -5,6 +5,7 @@ from rules.calendar import shanghai_day
 from rules.case import Answer, Case
 from rules.codes import in_window, parse
 from rules.entering import personal_code, scanned_by_right
+from rules.evolve import Event
 from rules.person import Person
 from schemas.limits import NIGHT_SHIFT_MS
 
@@ -44,17 +45,14 @@ def _record(case: Case, method: str, scanner: str | None) -> Answer:
     employer = employers.get(site)
     if employer is None:
         return "wrong_site" if employers else "not_present"
-    return [
-        case.event(
-            "attendance.recorded",
-            site=site,
-            employer=employer,
-            day=shanghai_day(_shift_began_ms(person, site, at_ms) if direction == "out" else at_ms),
-            direction=direction,
-            method=method,
-            scanner=scanner,
-        )
-    ]
+    day = shanghai_day(_shift_began_ms(person, site, at_ms) if direction == "out" else at_ms)
+    data = {"site": site, "employer": employer, "day": day}
+    if direction is not None:
+        data["direction"] = direction
+    data["method"] = method
+    if scanner is not None:
+        data["scanner"] = scanner
+    return [Event("attendance.recorded", at_ms, case.now_ms, data)]
 
 
 def _employers_at(person: Person, at_ms: int) -> dict[str, str]:

@@ -119,7 +119,7 @@ def time_ms(text: str) -> int:
 
     Raises ValueError when `text` is no such time.
     """
-    if text.encode("ascii", "replace").translate(_DIGITS_TO_0) not in _USUAL:
+    if text.encode().translate(_DIGITS_TO_0) not in _USUAL:
         if _RFC3339(text) is None:
             raise ValueError("not an RFC 3339 time with an offset")
         text = text.upper()
