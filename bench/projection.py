@@ -228,7 +228,7 @@ async def _waiting(
         with (home / LOG).open("wb") as out:
             process = subprocess.Popen(
                 [sys.executable, "-m", "projector.main"], cwd=ROOT, env=environment, stdout=out,
-                stderr=out,
+                stderr=out, start_new_session=True,
             )  # fmt: skip
         processes.append(process)
         return process

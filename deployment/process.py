@@ -1,10 +1,13 @@
 """How a worker and a projector run as processes."""
 
 import asyncio
+import contextlib
 import gc
+import os
 import signal
 from collections.abc import Callable, Coroutine
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import uvloop
 
@@ -13,6 +16,23 @@ def collect_rarely() -> None:
     """A turn, or a batch, is many objects that live for a moment and are in no cycles: at the
     default thresholds a third of the time goes into looking for them."""
     gc.set_threshold(50_000, 20, 100)
+
+
+BACKGROUND_NICE: Final = 19
+"""The least there is."""
+
+
+def into_background(pid: int) -> None:
+    """Give a process only what others leave of the processors, it and what it starts from now on.
+
+    Linux may share processors between sessions first and heed niceness only within each
+    (autogroup): so a process that leads a session takes the session with it.
+    """
+    os.setpriority(os.PRIO_PROCESS, pid, BACKGROUND_NICE)
+    if os.getsid(pid) == pid:
+        # Not every Linux has it, and it may not be allowed: then niceness has to do.
+        with contextlib.suppress(FileNotFoundError, PermissionError, BlockingIOError):
+            Path(f"/proc/{pid}/autogroup").write_text(f"{BACKGROUND_NICE}", "ascii")
 
 
 def run_until_told(serve: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:

@@ -18,6 +18,7 @@ from typing import Final, Self
 import fasteners
 import psutil
 
+from deployment.process import into_background
 from local import ports, processes
 from schemas import limits
 
@@ -127,6 +128,8 @@ class Database:
         self._pid_file.unlink(missing_ok=True)
         seconds = limits.LOCAL_START_MS_MAX // limits.SECOND_MS
         self._run("pg_ctl", "-D", self._data, "-l", self.log, "-w", "-t", seconds, "start")
+        if (pid := self.pid) is not None:
+            into_background(pid)  # as the projector, for which it does most of its work
 
     def _make(self) -> None:
         port = ports.remembered(self._home / "ports.json", ("database",))["database"]

@@ -7,6 +7,7 @@ tries again; when the topics or the tables are not what they must be it ends wit
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from aiokafka.errors import (
 from deployment import metrics
 from deployment.catalog import Catalog, Topic, load_catalog
 from deployment.logs import configure_logs
-from deployment.process import run_until_told
+from deployment.process import into_background, run_until_told
 from deployment.settings import Settings, load_settings
 from deployment.topics import BrokersUnavailable, TopicsError, verify
 from projector.fold import Changes, Misfit, Person
@@ -484,7 +485,9 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
 
 
 def main(settings: Settings | None = None) -> None:
-    """The process: until SIGTERM or SIGINT."""
+    """The process: until SIGTERM or SIGINT. Tables can wait, decisions cannot: where they share a
+    machine, it takes what is left."""
+    into_background(os.getpid())
     given = settings or load_settings()
     configure_logs(given.log_format, given.log_level)
     run_until_told(lambda stop: serve(given, stop))
