@@ -188,7 +188,7 @@ async def _run(arguments: argparse.Namespace, console: Console, home: Path) -> N
             results.setdefault("conditions", {})[part] = report.conditions(began) | {
                 "full": arguments.full
             }
-            results["ratios"] = report.ratios(results)
+            results["ratios"] = report.ratios_by_size(results)
             file.write_text(json.dumps(results, indent=1), "utf-8")
     finally:
         bench.broker.kill()
@@ -201,7 +201,7 @@ async def _run(arguments: argparse.Namespace, console: Console, home: Path) -> N
             f"steal {one['steal']:.1%}, {one['at']}",
             highlight=False,
         )
-    report.print_ratios(console, results["ratios"])
+    report.print_ratios(console, results)
 
 
 def _write_docs(results: dict[str, Any], file: Path, folder: Path) -> None:

@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -128,6 +128,16 @@ def ratios_by_size(results: Mapping[str, Any]) -> dict[str, float]:
     return found
 
 
+def against_targets(results: Mapping[str, Any]) -> Iterator[tuple[Target, str, float]]:
+    """Each target with what it is about, its size where that counts, and what was measured."""
+    found = ratios_by_size(results)
+    for target in TARGETS:
+        for name, value in found.items():
+            ratio, _, size = name.partition(" of ")
+            if ratio == target.name:
+                yield target, f"{target.about}{size and f', {size} inputs'}", value
+
+
 def print_throughput(console: Console, size: str, engines: Mapping[str, Any]) -> None:
     table = Table(title=f"{size} inputs, 16 partitions; median [min, max]")
     for heading in (
@@ -185,13 +195,12 @@ def page(results: Mapping[str, Any]) -> str:
             ("target", "aim", "measured", ""),
             (
                 (
-                    target.about,
+                    about,
                     f"{'≤' if target.at_most else '≥'} {target.aim:,g}",
                     _figure(value),
                     "met" if target.met(value) else "missed",
                 )
-                for target in TARGETS
-                if (value := results["ratios"].get(target.name)) is not None
+                for target, about, value in against_targets(results)
             ),
         ),
     ]
@@ -286,17 +295,14 @@ def _right(runs: Sequence[Mapping[str, Any]]) -> str:
     return f"{1 - wrong / compared:.1%}" + (f", {lost:,} missing or twice" if lost else "")
 
 
-def print_ratios(console: Console, found: Mapping[str, float]) -> None:
+def print_ratios(console: Console, results: Mapping[str, Any]) -> None:
     """The last lines: each target, what was measured, whether it is met."""
-    for target in TARGETS:
-        if target.name not in found:
-            continue
-        value = found[target.name]
+    for target, about, value in against_targets(results):
         sign, word = ("<=", "") if target.at_most else (">=", "x" if target.aim < 100 else "")
         state = "met" if target.met(value) else "MISSED"
         console.print(
             f"{state:6} {target.name:16} {value:>12,.2f}{word}  "
-            f"(target {sign} {target.aim:,g})  {target.about}",
+            f"(target {sign} {target.aim:,g})  {about}",
             highlight=False,
         )
 

@@ -49,6 +49,17 @@ def test_ratios_of_different_sizes_are_not_compared() -> None:
     assert "over_streams" not in found
 
 
+def test_each_size_is_held_against_the_targets() -> None:
+    larger = {"realname": _engine(15_000, 50), "streams-memory": _engine(20_000, 60)}
+    throughput = {**RESULTS["throughput"], "2000000": larger}
+    found = [
+        (about.rpartition(", ")[2], value, target.met(value))
+        for target, about, value in report.against_targets({**RESULTS, "throughput": throughput})
+        if target.name == "over_streams"
+    ]
+    assert found == [("60,000 inputs", 2.0, True), ("2,000,000 inputs", 0.75, False)]
+
+
 def test_a_target_is_met_or_not() -> None:
     met = {
         target.name: target.met(value)
