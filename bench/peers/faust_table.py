@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -17,6 +18,7 @@ app = faust.App(
     APP,
     broker=f"kafka://{BROKERS}",
     store="memory://",
+    datadir=os.path.join(os.environ["BENCH_HOME"], "state"),
     topic_partitions=PARTITIONS,
     topic_replication_factor=1,
     consumer_auto_offset_reset="earliest",

@@ -56,6 +56,16 @@ def test_a_clean_history_passes(village: Village) -> None:
     assert silent == {"sightings", "probes"}
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+def test_how_many_are_decided_at_once_does_not_matter(
+    village: Village, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deciding, "DECIDED_AT_ONCE_MAX", at_once)
+    other = Village().play()
+    assert other.logs == village.logs
+    assert other.states == village.states
+
+
 def test_nothing_at_all_is_not_a_pass() -> None:
     report = Village().judge()
     assert broken(report) == set()

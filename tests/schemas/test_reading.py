@@ -441,6 +441,19 @@ def test_the_partition_is_the_keys() -> None:
         assert found == (None if partition == HOME else "wrong_partition")
 
 
+def test_of_a_key_known_to_be_at_home_nothing_else_is_taken_for_granted() -> None:
+    topic = COMMANDS["hire.offer"][0]
+    elsewhere = (HOME + 1) % PARTITIONS
+
+    def said(key: bytes, known: bytes, partition: int) -> str | None:
+        document = json.dumps(offer()).encode()
+        return code_of(read_command(topic, partition, PARTITIONS, key, document, {known}))
+
+    assert said(KEY, KEY, elsewhere) is None  # whoever says so has seen to it
+    assert said(b"f" * 32, b"f" * 32, HOME) == "key_mismatch"
+    assert said(KEY, b"f" * 32, elsewhere) == "wrong_partition"
+
+
 # --- anything at all ------------------------------------------------------------------------------
 
 FUZZ = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
