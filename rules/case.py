@@ -19,10 +19,9 @@ class Case(msgspec.Struct, gc=False):
 
     person: Person
     command: Command
+    # The command's own, at hand, for nearly every guard asks for them.
     data: Any
-    """The command's."""
     at_ms: int
-    """The command's."""
     now_ms: int
     world: World
 

@@ -56,12 +56,12 @@ _TAG_BYTES: Final = 16
 
 # UTF-8 spends at most four bytes a character, base32 eight characters on five bytes.
 _LAYOUTS: Final = {
-    len(PREFIX) + -(-body.size * 8 // 5): (body, body.size, -body.size * 8 % 5)
+    len(PREFIX) + -(-body.size * 8 // 5): (body, -body.size * 8 % 5)
     for id_bytes in range(1, 4 * SITE_CHARS_MAX + 1)
     for body in [struct.Struct(f"{_HEADER.format}{id_bytes}s{_TAG_BYTES}s")]
 }
-"""The layout of all bytes, their number, and how many bits of the text are too many for them, by
-the text's length. A length in between would have a whole character too many."""
+"""The layout of all bytes, and how many bits of the text are too many for them, by the text's
+length. A length in between would have a whole character too many."""
 
 # int() reads base 32 with the digits 0-9a-v in one call, where base64.b32decode loops in Python.
 # Every byte that is no base32 character becomes "!", which int() refuses; the plain call would
@@ -137,14 +137,14 @@ def parse(keys: Keys, text: str) -> Code | None:
 def _read(keys: Keys, text: str) -> Code | None:
     if len(text) not in _LAYOUTS or not text.startswith(PREFIX):
         return None
-    layout, size, spare_bits = _LAYOUTS[len(text)]
+    layout, spare_bits = _LAYOUTS[len(text)]
     try:
         number = int(text[len(PREFIX) :].encode().translate(_TO_INT_DIGITS), 32)
     except ValueError:
         return None
     if number & (1 << spare_bits) - 1:
         return None
-    body = (number >> spare_bits).to_bytes(size)
+    body = (number >> spare_bits).to_bytes(layout.size)
     kind_byte, key_id, step, identifier, tag = layout.unpack(body)
     key = keys.get(key_id)
     if key is None or not compare_digest(_tag(key, body[:-_TAG_BYTES]), tag):

@@ -36,8 +36,6 @@ class Seen(Value, frozen=True):
 
 def recall(person: Person, key_digest: bytes) -> Seen | None:
     """The answer that a command of this (source, id) had, if it is remembered."""
-    if person.seen.find(key_digest) < 0:  # nearly always
-        return None
     at = find(person.seen, key_digest, _RECORD_BYTES)
     if at < 0:
         return None
@@ -55,7 +53,7 @@ def remember(
 ) -> None:
     """Adds an answer to `person`, which must be a fresh copy; forgets what is too old."""
     seen = person.seen
-    if seen and _TIME.unpack_from(seen)[0] >> _CODE_BITS < now_ms - _KEPT_MS:  # of the first one
+    if seen and _time(seen, 0) < now_ms - _KEPT_MS:
         # The floor keeps what is forgotten too late also for a broker clock that steps back.
         person.seen_floor_ms = max(person.seen_floor_ms, now_ms - PAST_MS_MAX - 1)
         seen = b"".join(

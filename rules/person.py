@@ -146,9 +146,8 @@ class Person(msgspec.Struct, array_like=True, gc=False):
 
     def names(self, thing_id: str) -> bool:
         """Whether the id is or was one of this person's offers, assignments or entries."""
-        digest = named_digest(thing_id)
         return (
-            (self.named.find(digest) >= 0 and find(self.named, digest) >= 0)
+            find(self.named, named_digest(thing_id)) >= 0
             # The memory of ids is bounded. These can outlast it: others' offers and withdrawals
             # may go on around an open offer, and entry scans after an assignment.
             or (self.offers != () and self.offer(thing_id) is not None)

@@ -56,7 +56,7 @@ def _varint(number: int) -> bytes:
 
 _MADE: Final = [_varint(number) for number in range(1 << 13)]
 """Made before: all up to two bytes long, as most lengths and offsets are. Whoever uses it looks
-first whether it is long enough: in a call that would cost as much as all the rest."""
+first whether it is long enough: there are four a record, too many for a call each."""
 _NULL: Final = _varint(-1)
 """The length of a key or value that is not there."""
 

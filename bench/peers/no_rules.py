@@ -36,5 +36,6 @@ def _accept(person: Person, command: Command, now_ms: int, world: World) -> Deci
 
 
 if __name__ == "__main__":
+    # Where the decider looks for it; it is not there for others to import, hence the ignore.
     deciding.decide = _accept  # type: ignore[attr-defined]
     main()
