@@ -25,7 +25,8 @@ import orjson
 from rules.authority import World
 from rules.codes import issue_person_code, issue_site_code
 from rules.decide import Decision, decide
-from rules.person import Assignment, Employment, Identity, Person, Presence, named_digest
+from rules.packed import digest
+from rules.person import Assignment, Employment, Identity, Person, Presence
 from schemas.identifiers import make_uscc, partition_for
 from schemas.limits import DAY_MS, HOUR_MS, MINUTE_MS
 from schemas.reading import Refusal, read_command
@@ -101,11 +102,11 @@ class Seed(NamedTuple):
 
 def state_of(seed: Seed) -> Person:
     """The person's state as the rules have it."""
-    named = [named_digest(f"offer-{seed.person}"), named_digest(seed.assignment)]
+    named = [digest(f"offer-{seed.person}"), digest(seed.assignment)]
     presence = None
     if seed.entry is not None:
         presence = Presence(seed.entry, seed.site, seed.employer, seed.since_ms)
-        named.append(named_digest(seed.entry))
+        named.append(digest(seed.entry))
     return Person(
         version=SEED_VERSION + (seed.entry is not None),
         identity=Identity("verified", f"upload-{seed.person}", seed.person, "1990-05-01", "male"),

@@ -1,5 +1,6 @@
 """Attendance 考勤 (manual: 六、如何考勤; contract: Attendance)."""
 
+from rules import clock_ins
 from rules.authority import confirmed_for, is_operator
 from rules.calendar import shanghai_day
 from rules.case import Answer, Case
@@ -69,8 +70,5 @@ def _employers_at(person: Person, at_ms: int) -> dict[str, str]:
 
 def _shift_began_ms(person: Person, site: str, out_ms: int) -> int:
     """The time whose day an `out` belongs to: that of the `in` of a night shift, else its own."""
-    latest_ms = out_ms - NIGHT_SHIFT_MS
-    for clock_in in reversed(person.clock_ins):  # the latest is near the end
-        if latest_ms < clock_in.at_ms < out_ms and clock_in.site == site:
-            latest_ms = clock_in.at_ms
-    return latest_ms if latest_ms > out_ms - NIGHT_SHIFT_MS else out_ms
+    in_ms = clock_ins.latest(person.clock_ins, site, out_ms - NIGHT_SHIFT_MS, out_ms)
+    return out_ms if in_ms is None else in_ms

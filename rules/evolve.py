@@ -5,6 +5,7 @@ from typing import Any, Final, TypeVar
 
 from msgspec.structs import replace
 
+from rules import clock_ins, packed
 from rules.machines import (
     ASSIGNMENT,
     DEPARTURE,
@@ -17,9 +18,7 @@ from rules.machines import (
     ImpossibleTransition,
 )
 from rules.person import (
-    NAMED_DIGEST_BYTES,
     Assignment,
-    ClockIn,
     Employment,
     Entry,
     Identity,
@@ -27,13 +26,9 @@ from rules.person import (
     Person,
     Presence,
     Tenure,
-    find,
-    named_digest,
 )
 from schemas.limits import (
-    CLOCK_INS_MAX,
     NAMED_IDS_MAX,
-    NIGHT_SHIFT_MS,
     PAST_MS_MAX,
     PERSON_CODE_STEP_MS,
     SPENT_CODES_MAX,
@@ -42,8 +37,6 @@ from schemas.limits import (
 from schemas.value import Value
 
 T = TypeVar("T")
-
-_CLOCK_IN_KEPT_MS: Final = PAST_MS_MAX + NIGHT_SHIFT_MS
 
 
 class Event(Value, frozen=True):
@@ -194,23 +187,16 @@ def _presence_ended(person: Person, event: Event) -> None:
 
 
 def _attendance(person: Person, event: Event) -> None:
-    if event.data.get("direction") != "in":
-        return
-    ins = person.clock_ins
-    oldest_ms = event.now_ms - _CLOCK_IN_KEPT_MS
-    if ins and ins[0].at_ms < oldest_ms:
-        ins = tuple(clock_in for clock_in in ins if clock_in.at_ms >= oldest_ms)
-    ins = (*ins, ClockIn(event.data["site"], event.at_ms))
-    if len(ins) > CLOCK_INS_MAX:
-        earliest = min(range(len(ins)), key=lambda at: ins[at].at_ms)
-        ins = ins[:earliest] + ins[earliest + 1 :]
-    person.clock_ins = ins
+    if event.data.get("direction") == "in":
+        person.clock_ins = clock_ins.remember(
+            person.clock_ins, event.data["site"], event.at_ms, event.now_ms
+        )
 
 
 def _name(person: Person, thing_id: str) -> None:
-    digest = named_digest(thing_id)
-    if find(person.named, digest) < 0:
-        person.named = (person.named + digest)[-NAMED_IDS_MAX * NAMED_DIGEST_BYTES :]
+    digest = packed.digest(thing_id)
+    if packed.find(person.named, digest) < 0:
+        person.named = (person.named + digest)[-NAMED_IDS_MAX * packed.DIGEST_BYTES :]
 
 
 def _spend(person: Person, code: tuple[int, int], now_ms: int) -> None:

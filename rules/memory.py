@@ -7,7 +7,8 @@ with the number of the answered code, and the version answered.
 import struct
 from typing import Final
 
-from rules.person import Person, find
+from rules import packed
+from rules.person import Person
 from schemas.limits import DAY_MS, PAST_MS_MAX, SEEN_IDS_MAX
 from schemas.reading import CONTENT_DIGEST_BYTES, KEY_DIGEST_BYTES
 from schemas.reasons import CODE_AT, NUMBER_OF
@@ -36,7 +37,7 @@ class Seen(Value, frozen=True):
 
 def recall(person: Person, key_digest: bytes) -> Seen | None:
     """The answer that a command of this (source, id) had, if it is remembered."""
-    at = find(person.seen, key_digest, _RECORD_BYTES)
+    at = packed.find(person.seen, key_digest, _RECORD_BYTES)
     if at < 0:
         return None
     _, content_digest, time_and_code, version = _RECORD.unpack_from(person.seen, at)
@@ -56,18 +57,13 @@ def remember(
     if seen and _time(seen, 0) < now_ms - _KEPT_MS:
         # The floor keeps what is forgotten too late also for a broker clock that steps back.
         person.seen_floor_ms = max(person.seen_floor_ms, now_ms - PAST_MS_MAX - 1)
-        seen = b"".join(
-            seen[at : at + _RECORD_BYTES]
-            for at in range(0, len(seen), _RECORD_BYTES)
-            if _time(seen, at) >= now_ms - PAST_MS_MAX
-        )
+        seen = packed.since(seen, now_ms - PAST_MS_MAX, _time, _RECORD_BYTES)
     seen += _RECORD.pack(
         key_digest, content_digest, at_ms << _CODE_BITS | NUMBER_OF[code], person.version
     )
     if len(seen) > _SEEN_BYTES_MAX:
-        earliest = min(range(0, len(seen), _RECORD_BYTES), key=lambda at: _time(seen, at))
-        person.seen_floor_ms = max(person.seen_floor_ms, _time(seen, earliest))
-        seen = seen[:earliest] + seen[earliest + _RECORD_BYTES :]
+        seen, forgotten_ms = packed.without_earliest(seen, _time, _RECORD_BYTES)
+        person.seen_floor_ms = max(person.seen_floor_ms, forgotten_ms)
     person.seen = seen
 
 

@@ -3,19 +3,18 @@
 Times are Unix milliseconds: `at_ms` of a command's own `time`, `sent_ms` of the broker.
 """
 
-from hashlib import blake2b
 from typing import Final
 
 import msgspec
+from msgspec.structs import asdict
 
+from rules import clock_ins, packed
 from rules.machines import ASSIGNMENT, DEPARTURE, DISMISSAL, EMPLOYMENT, IDENTITY, PRESENCE
 from schemas.references import Staff
 from schemas.value import Value
 
-STATE_FORMAT: Final = 1
+STATE_FORMAT: Final = 2
 """The first byte of a stored state. Older formats are read, newer ones are refused."""
-
-NAMED_DIGEST_BYTES: Final = 8
 
 
 class Part(Value, frozen=True, array_like=True):
@@ -87,13 +86,6 @@ class Tenure(Part, frozen=True):
     to_ms: int
 
 
-class ClockIn(Part, frozen=True):
-    """A recorded attendance scan with direction `in`."""
-
-    site: str
-    at_ms: int
-
-
 class Person(msgspec.Struct, array_like=True, gc=False):
     """All of one person. Mutable only while `evolve` builds the next one."""
 
@@ -106,7 +98,8 @@ class Person(msgspec.Struct, array_like=True, gc=False):
     entry: Entry | None = None
     presence: Presence | None = None
     tenures: tuple[Tenure, ...] = ()
-    clock_ins: tuple[ClockIn, ...] = ()
+    clock_ins: bytes = b""
+    """The recorded attendance scans with direction `in`, see `rules.clock_ins`."""
     spent_codes: tuple[int, ...] = ()
     """(step << 8 | key id) of personal codes spent by an entry scan."""
     spent_floor: int = -1
@@ -147,7 +140,7 @@ class Person(msgspec.Struct, array_like=True, gc=False):
     def names(self, thing_id: str) -> bool:
         """Whether the id is or was one of this person's offers, assignments or entries."""
         return (
-            find(self.named, named_digest(thing_id)) >= 0
+            packed.find(self.named, packed.digest(thing_id)) >= 0
             # The memory of ids is bounded. These can outlast it: others' offers and withdrawals
             # may go on around an open offer, and entry scans after an assignment.
             or (self.offers != () and self.offer(thing_id) is not None)
@@ -171,11 +164,33 @@ def encode(person: Person) -> bytes:
 
 def decode(stored: bytes) -> Person:
     """Reads a stored state. Raises NewerState, or ValueError when it is none."""
-    if stored[:1] != _FORMAT_BYTE:
-        if stored and stored[0] > STATE_FORMAT:
-            raise NewerState(f"state format {stored[0]}, this version reads up to {STATE_FORMAT}")
-        raise ValueError("not a stored person")
-    return _decoder.decode(memoryview(stored)[1:])
+    if stored[:1] == _FORMAT_BYTE:
+        return _decoder.decode(memoryview(stored)[1:])
+    if stored[:1] == _FORMAT_1_BYTE:
+        return _from_1(_decoder_1.decode(memoryview(stored)[1:]))
+    if stored and stored[0] > STATE_FORMAT:
+        raise NewerState(f"state format {stored[0]}, this version reads up to {STATE_FORMAT}")
+    raise ValueError("not a stored person")
+
+
+class _ClockIn(Part, frozen=True):
+    site: str
+    at_ms: int
+
+
+class _Person1(Person):
+    """As format 1 has it."""
+
+    clock_ins: tuple[_ClockIn, ...] = ()  # type: ignore[assignment]
+
+
+_decoder_1: Final = msgspec.msgpack.Decoder(_Person1)
+_FORMAT_1_BYTE: Final = b"\1"
+
+
+def _from_1(old: _Person1) -> Person:
+    ins = b"".join(clock_ins.pack(one.site, one.at_ms) for one in old.clock_ins)
+    return Person(**(asdict(old) | {"clock_ins": ins}))
 
 
 def staff_record(person_id: str, person: Person) -> Staff | None:
@@ -193,21 +208,3 @@ def staff_record(person_id: str, person: Person) -> Staff | None:
         operator=bool(assignment and assignment.operator == "authorized"),
         present=person.presence is not None,
     )
-
-
-_empty_digest: Final = blake2b(digest_size=NAMED_DIGEST_BYTES)
-
-
-def named_digest(thing_id: str) -> bytes:
-    # Copied, because `blake2b` takes as long to read its parameters as to digest an id.
-    digest = _empty_digest.copy()
-    digest.update(thing_id.encode())
-    return digest.digest()
-
-
-def find(packed: bytes, digest: bytes, record_bytes: int = NAMED_DIGEST_BYTES) -> int:
-    """Where in `packed` a record of `record_bytes` begins with `digest`; -1 when none does."""
-    at = packed.find(digest)
-    while at >= 0 and at % record_bytes:
-        at = packed.find(digest, at + 1)
-    return at

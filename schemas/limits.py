@@ -83,6 +83,10 @@ SITE_CODES_KNOWN_MAX: Final = 4_096
 """Texts of site codes that are known to be right. Past it all are forgotten, and each is verified
 again when it is scanned."""
 
+SITE_DIGESTS_KNOWN_MAX: Final = 16_384
+"""Sites whose digest is at hand, some 200 bytes each. Past it those not seen for longest are
+digested anew."""
+
 # --- the embedded broker and database ------------------------------------------------------------
 
 DOWNLOADS_AT_ONCE_MAX: Final = 8

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from rules.authority import World
 from rules.decide import LADDERS, Decision, decide
+from rules.packed import digest
 from rules.person import (
     Assignment,
     Employment,
@@ -24,7 +25,6 @@ from rules.person import (
     Offer,
     Person,
     Presence,
-    named_digest,
 )
 from schemas.limits import DAY_MS, MINUTE_MS, OPEN_OFFERS_MAX
 from schemas.reasons import OUTCOME_CODES
@@ -316,7 +316,7 @@ def _asked() -> Person:
 ALWAYS_FIRST: list[tuple[str, Flaw]] = [
     ("from_the_future", lambda s: setattr(s, "at_ms", NOON + 5 * MINUTE_MS + 1)),
     ("too_late", lambda s: setattr(s, "at_ms", NOON - 7 * DAY_MS - 1)),
-    ("id_reused", lambda s: setattr(s.person, "named", named_digest("new"))),
+    ("id_reused", lambda s: setattr(s.person, "named", digest("new"))),
 ]
 """Before every ladder. `duplicate` is in test_memory.py."""
 

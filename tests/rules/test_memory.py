@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from rules import clock_ins
 from rules.decide import decide
 from rules.person import Person, decode, encode
 from schemas.commands import COMMANDS
@@ -390,8 +391,18 @@ def test_the_code_keys_are_of_the_deployment() -> None:
 def test_a_state_of_a_newer_program_is_refused() -> None:
     stored = encode(Person())
     assert decode(stored) == Person()
-    with pytest.raises(Exception, match="format 2"):
-        decode(b"\x02" + stored[1:])
-    for broken in (b"", b"\x00", b"\x01", stored[:-1], b"\x01\xff"):
+    with pytest.raises(Exception, match="format 3"):
+        decode(b"\x03" + stored[1:])
+    for broken in (b"", b"\x00", b"\x01", b"\x02", stored[:-1], b"\x01\xff", b"\x02\xff"):
         with pytest.raises(ValueError):  # noqa: PT011  # whatever msgspec says
             decode(broken)
+
+
+def test_a_state_of_format_1_is_read() -> None:
+    stored = bytes.fromhex(
+        "019f03c090c0c0a770726573656e74c0c0909292a465617374cd03e892a3e8a5bfcd07d090ffc400c40007"
+    )
+    ins = clock_ins.pack("east", 1_000) + clock_ins.pack("西", 2_000)
+    person = Person(version=3, presence_status="present", clock_ins=ins, seen_floor_ms=7)
+    assert decode(stored) == person
+    assert clock_ins.latest(decode(stored).clock_ins, "西", 0, 5_000) == 2_000

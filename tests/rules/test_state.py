@@ -6,7 +6,8 @@ import pytest
 
 from rules.evolve import Event, evolve
 from rules.machines import MACHINES, OFFER, ImpossibleTransition, Machine, page
-from rules.person import Person, decode, encode, find, staff_record
+from rules.packed import find
+from rules.person import Person, decode, encode, staff_record
 from schemas.events import EVENTS
 from tests.rules.town import BUILD_PM, CREW, CREW_PM, EAST, KEYS, LI, NOON, Town, busy_town, tag
 
