@@ -5,6 +5,7 @@ import contextlib
 import gc
 import os
 import signal
+import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final
@@ -25,10 +26,14 @@ BACKGROUND_NICE: Final = 19
 def into_background(pid: int) -> None:
     """Give a process only what others leave of the processors, it and what it starts from now on.
 
-    Linux may share processors between sessions first and heed niceness only within each
-    (autogroup): so a process that leads a session takes the session with it.
+    To be called before the process has other threads: Linux keeps a policy for each. And it may
+    share processors between sessions first and heed niceness only within each (autogroup): so a
+    process that leads a session takes the session with it.
     """
     os.setpriority(os.PRIO_PROCESS, pid, BACKGROUND_NICE)
+    if sys.platform == "linux":
+        # Niceness shares time; whoever wakes up takes a processor that does only this at once.
+        os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
     if os.getsid(pid) == pid:
         # Not every Linux has it, and it may not be allowed: then niceness has to do.
         with contextlib.suppress(FileNotFoundError, PermissionError, BlockingIOError):

@@ -20,6 +20,8 @@ def test_a_process_goes_into_the_background(leads: bool) -> None:
     with subprocess.Popen(SLEEP, stdin=subprocess.PIPE, start_new_session=leads) as process:
         into_background(process.pid)
         assert psutil.Process(process.pid).nice() == BACKGROUND_NICE
+        if sys.platform == "linux":
+            assert os.sched_getscheduler(process.pid) == os.SCHED_IDLE
         group = Path(f"/proc/{process.pid}/autogroup")
         if leads and group.exists():
             assert group.read_text("ascii").endswith(f" nice {BACKGROUND_NICE}\n")
