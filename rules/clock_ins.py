@@ -14,7 +14,6 @@ from schemas.limits import CLOCK_INS_MAX, NIGHT_SHIFT_MS, PAST_MS_MAX, SITE_DIGE
 _RECORD: Final = struct.Struct(f">Q{packed.DIGEST_BYTES}s")
 _RECORD_BYTES: Final = _RECORD.size
 _BYTES_MAX: Final = CLOCK_INS_MAX * _RECORD_BYTES
-_TIME: Final = struct.Struct(">Q")
 
 _KEPT_MS: Final = PAST_MS_MAX + NIGHT_SHIFT_MS
 
@@ -48,5 +47,5 @@ def latest(ins: bytes, site: str, after_ms: int, before_ms: int) -> int | None:
 
 
 def _time(ins: bytes, at: int) -> int:
-    at_ms: int = _TIME.unpack_from(ins, at)[0]
+    at_ms: int = _RECORD.unpack_from(ins, at)[0]
     return at_ms

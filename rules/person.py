@@ -3,10 +3,9 @@
 Times are Unix milliseconds: `at_ms` of a command's own `time`, `sent_ms` of the broker.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
-from msgspec.structs import asdict
 
 from rules import clock_ins, packed
 from rules.machines import ASSIGNMENT, DEPARTURE, DISMISSAL, EMPLOYMENT, IDENTITY, PRESENCE
@@ -173,24 +172,17 @@ def decode(stored: bytes) -> Person:
     raise ValueError("not a stored person")
 
 
-class _ClockIn(Part, frozen=True):
-    site: str
-    at_ms: int
-
-
-class _Person1(Person):
-    """As format 1 has it."""
-
-    clock_ins: tuple[_ClockIn, ...] = ()  # type: ignore[assignment]
-
-
-_decoder_1: Final = msgspec.msgpack.Decoder(_Person1)
+_decoder_1: Final = msgspec.msgpack.Decoder(list[Any])
 _FORMAT_1_BYTE: Final = b"\1"
+_CLOCK_INS_1: Final = 9
+"""Where format 1 has the clock-ins: an array of sites and times."""
 
 
-def _from_1(old: _Person1) -> Person:
-    ins = b"".join(clock_ins.pack(one.site, one.at_ms) for one in old.clock_ins)
-    return Person(**(asdict(old) | {"clock_ins": ins}))
+def _from_1(fields: list[Any]) -> Person:
+    if len(fields) > _CLOCK_INS_1:  # else it is of before they were appended
+        scans = msgspec.convert(fields[_CLOCK_INS_1], list[tuple[str, int]])
+        fields[_CLOCK_INS_1] = b"".join(clock_ins.pack(site, at_ms) for site, at_ms in scans)
+    return msgspec.convert(fields, Person)
 
 
 def staff_record(person_id: str, person: Person) -> Staff | None:
