@@ -35,6 +35,8 @@ with warnings.catch_warnings():
 SYSTEM_USER: Final = "embedded_postgres"
 """Whom the server runs as when root starts it."""
 
+_USERADD_DIRECTORIES: Final = ("/usr/sbin", "/sbin")
+
 ROLE: Final = "realname"
 
 
@@ -117,6 +119,10 @@ class Database:
 
     def _start(self) -> None:
         if self._system_user is not None:
+            if shutil.which("useradd") is None:
+                # `su` and cron leave root a PATH without these.
+                usual = os.environ.get("PATH", os.defpath)
+                os.environ["PATH"] = os.pathsep.join((usual, *_USERADD_DIRECTORIES))
             ensure_user_exists(self._system_user)
             for path in (self._home, POSTGRES_BIN_PATH):
                 ensure_prefix_permissions(path)

@@ -1,10 +1,12 @@
 """The embedded PostgreSQL: found again, stopped, killed, and its rows kept."""
 
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
+import psutil
 import pytest
 
 from local.database import Database, DatabaseError
@@ -70,6 +72,21 @@ def test_a_server_that_cannot_start_says_why(tmp_path: Path, own: Database) -> N
     (home / "ports.json").write_bytes((own.log.parent / "ports.json").read_bytes())
     with pytest.raises(DatabaseError, match=r"(?s)failed.*Address already in use"):
         Database(tmp_path).start()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gets a system user")
+def test_root_needs_no_sbin_on_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    user = f"realname_{os.getpid()}"
+    monkeypatch.setattr("local.database.SYSTEM_USER", user)
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    database = Database(tmp_path)
+    try:
+        database.start()
+        assert database.pid is not None
+        assert psutil.Process(database.pid).username() == user
+    finally:
+        database.kill()
+        subprocess.run(["/usr/sbin/userdel", user], check=True)
 
 
 async def test_each_test_has_a_fresh_database(database: str, database_server: str) -> None:
