@@ -6,7 +6,7 @@ reads turns from a channel in memory, and the ledger, a service of the applicati
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Final
 
 import faust
@@ -15,11 +15,8 @@ from mode import Service
 
 from agents.ledger.ledger import Ledger
 from agents.ledger.log import Log
-from agents.ledger.turn import Turn, Verdict
+from agents.ledger.turn import Decide, answer
 from agents.references import References
-
-Decide = Callable[[Turn], Verdict]
-"""Decides a turn: synchronous, changes nothing it is given, the same answer for the same turn."""
 
 
 class LedgerService(Service):
@@ -69,7 +66,7 @@ class RealnameApp(faust.App):
         @self.agent(turns, name="deciding")
         async def deciding(stream: Any) -> None:
             async for turn in stream:
-                answer(turn, decide)
+                await answer(turn, decide)
 
     async def on_first_start(self) -> None:
         """Make no folders for tables: there are none."""
@@ -78,15 +75,3 @@ class RealnameApp(faust.App):
         await super().on_start()
         # Without a consumer nobody else would; a channel that is held back answers nothing.
         self.flow_control.resume()
-
-
-def answer(turn: Turn, decide: Decide) -> None:
-    """Answer a turn with the decision, or with what it raised: the ledger then rebuilds."""
-    if turn.answer.done():
-        return
-    try:
-        verdict = decide(turn)
-    except Exception as error:  # noqa: BLE001 - told to the ledger, which logs and rebuilds
-        turn.answer.set_exception(error)
-    else:
-        turn.answer.set_result(verdict)

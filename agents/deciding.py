@@ -7,7 +7,7 @@ as it is until the ledger has written the verdict.
 
 from base64 import b64encode
 from collections import Counter, defaultdict
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Final, cast
 
@@ -18,9 +18,9 @@ from agents.ledger.turn import Entry, Turn, Verdict
 from rules.authority import World
 from rules.decide import Decision, decide
 from rules.person import Person, decode, encode, staff_record
+from schemas import limits
 from schemas.envelope import SYSTEM_SOURCE
 from schemas.events import EVENTS
-from schemas.limits import DEAD_LETTER_VALUE_BYTES_MAX, DECIDED_AT_ONCE_MAX, VALUE_BYTES_MAX
 from schemas.outcomes import DEAD_LETTERS_TOPIC, OUTCOME_TYPE, OUTCOMES_TOPIC, RULES_VERSION
 from schemas.reading import Command, Refusal, read_command
 from schemas.references import Employer, Site, Staff
@@ -110,11 +110,11 @@ class Decider:
         self._partitions = partitions
         self._code_keys = code_keys
 
-    def decide(self, turn: Turn) -> Verdict:
-        """The verdict on all records of the turn.
+    def decide(self, turn: Turn) -> Iterator[Verdict | None]:
+        """The verdict on all records of the turn, after short steps (`agents.ledger.turn.Decide`).
 
-        Some records at a time are read, then decided, then answered, which is cheaper than all
-        three steps for each record (see the limit).
+        In a step some records are read, then decided, then answered, which is cheaper than all
+        three for each record (see the limit).
         """
         staff = _StaffOverlay(cast(Mapping[str, Staff], turn.references.staff))
         world = World(
@@ -127,8 +127,10 @@ class Decider:
         outputs: defaultdict[str, list[Entry]] = defaultdict(list)
         persons: dict[bytes, Person] = {}
         answers: Counter[tuple[str, str]] = Counter()
-        for at in range(0, len(turn.records), DECIDED_AT_ONCE_MAX):
-            records = turn.records[at : at + DECIDED_AT_ONCE_MAX]
+        for at in range(0, len(turn.records), limits.DECIDED_AT_ONCE_MAX):
+            if at:
+                yield None
+            records = turn.records[at : at + limits.DECIDED_AT_ONCE_MAX]
             commands = [self._read(record, turn.states) for record in records]
             judged = _judge(turn.states, records, commands, persons, world, staff)
             for record, one in zip(records, judged, strict=True):
@@ -139,7 +141,7 @@ class Decider:
                 else:
                     outputs[DEAD_LETTERS_TOPIC].append(self._dead_letter(record, one))
                     answers["dead_letter", one.code] += 1
-        return Verdict(
+        yield Verdict(
             outputs,
             {key: encode(person) for key, person in persons.items()},
             {
@@ -152,7 +154,7 @@ class Decider:
     def _read(self, record: Record, at_home: Container[bytes] = ()) -> Command | Refusal:
         if record.value_cut is not None:
             return Refusal(
-                "too_large", f"{record.value_cut.length} bytes, at most {VALUE_BYTES_MAX}"
+                "too_large", f"{record.value_cut.length} bytes, at most {limits.VALUE_BYTES_MAX}"
             )
         return read_command(
             record.topic, record.partition, self._partitions, record.key, record.value, at_home
@@ -201,7 +203,7 @@ class Decider:
     def _dead_letter(self, record: Record, refusal: Refusal) -> Entry:
         key, value = record.key, record.value or b""
         cut = record.value_cut or Cut(len(value), sha256(value).hexdigest())
-        kept = value[:DEAD_LETTER_VALUE_BYTES_MAX]
+        kept = value[: limits.DEAD_LETTER_VALUE_BYTES_MAX]
         # Only a character that the cut itself broke may be missing at the end.
         whole = cut.length == len(kept)
         texts = (_text(key, True), _text(kept, whole))

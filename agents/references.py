@@ -8,6 +8,7 @@ turn sees what the turns before it wrote is the barrier's doing.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -38,6 +39,8 @@ class References:
         """Logical topic -> the offset after the last one folded into its view."""
         self.bad: deque[BadRecord] = deque(maxlen=BAD_REFERENCES_KEPT_MAX)
         self.bad_total = 0
+        self.held = asyncio.Lock()
+        """Held by a decision, which must see one view, and by who folds."""
 
     def view(self, topic: str) -> Mapping[str, object]:
         """The records in force of a reference topic, by key (UTF-8, decoded)."""

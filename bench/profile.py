@@ -112,7 +112,8 @@ def costs() -> list[tuple[str, float]]:
                 1, 0, records[number : number + TURN], stored, views, "1",
                 loop.create_future(),
             )  # fmt: skip
-            verdict = decider.decide(turn)
+            *_, verdict = decider.decide(turn)
+            assert verdict is not None
             stored.update(verdict.states)
             yield verdict
 

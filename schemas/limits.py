@@ -171,18 +171,19 @@ PROJECTOR_STOP_MS_MAX: Final = 4 * SECOND_MS
 # --- the ledger ----------------------------------------------------------------------------------
 
 TURN_RECORDS_MAX: Final = 16_384
-"""Commands of one turn; the others wait for the next. Bounds how long a decision holds the loop,
-some 0.4 s. A person's state is read and written once a turn, so larger turns cost less a command
-where persons have several waiting: of 20 commands each of 100,000 persons 7 % against half as
-large ones."""
+"""Commands of one turn; the others wait for the next. Bounds how long other partitions wait for
+their decisions, some 0.4 s. A person's state is read and written once a turn, so larger turns cost
+less a command where persons have several waiting: of 20 commands each of 100,000 persons 7 %
+against half as large ones."""
 
 TURN_RECORDS_LIVE_MAX: Final = 1_024
-"""The same while some partition of the worker is live: its answers wait until the loop is free.
+"""The same while some partition of the worker is live: its turns wait for this one's decision.
 Always so short, turns would cost 6 to 20 % of what is decided in a backlog."""
 
 DECIDED_AT_ONCE_MAX: Final = 128
-"""Commands of a turn that are read, then decided, then answered. Of one at a time, the code of each
-step drives that of the others out of the processor's caches; of too many, their data does."""
+"""Commands of a turn that are read, then decided, then answered, before the loop goes round: some
+4 ms. Of one at a time, the code of each step drives that of the others out of the processor's
+caches; of too many, their data does."""
 
 LIVE_MS: Final = 200
 """A partition is live for this long after it had nothing left to decide."""
@@ -195,7 +196,7 @@ TURNS_IN_HAND_MAX: Final = 4
 machine 4 halved the p99 at 500 and at 2,000 scans a second against 16, and 2 raised it again."""
 
 PERMIT_MS_MAX: Final = 500
-"""A turn that is in hand for longer is not counted among them any more."""
+"""A turn that asks the broker for longer is not counted among them meanwhile."""
 
 TURN_DECIDE_MS_MAX: Final = 30 * SECOND_MS
 """A turn not answered by then counts as a failed decision."""

@@ -26,7 +26,7 @@ from agents.ledger.ledger import Ledger
 from agents.ledger.log import Entry, Layout, LogError, LogUnavailable, Membership, Place
 from agents.ledger.memory import Cluster, MemoryLog, Partition
 from agents.ledger.progress import PROGRESS_KEY, decode
-from agents.ledger.turn import Turn, Verdict
+from agents.ledger.turn import Turn, Verdict, answer
 from agents.references import References
 from checker.history import Ack
 from deployment.catalog import Catalog, load_catalog
@@ -327,23 +327,24 @@ class World:
             self._silences_left -= 1
             self._fault(f"{PROCESS.get()} never answers turn {turn.number} of {turn.partition}")
             return
-        pause_s = self._chance.choice((0.0, 0.0, 0.001, 0.02))
-        self._loop.call_later(pause_s, self._answer, turn)
+        self._loop.create_task(self._answer(turn))
 
-    def _answer(self, turn: Turn) -> None:
-        if turn.answer.done():
-            return
+    async def _answer(self, turn: Turn) -> None:
+        await asyncio.sleep(self._chance.choice((0.0, 0.0, 0.001, 0.02)))
+        await answer(turn, self._decide, self._chance.choice((0.0, 0.0, 0.001, 0.1)))
+
+    def _decide(self, turn: Turn) -> Iterator[Verdict | None]:
         if self._raises_left:
             self._raises_left -= 1
             self._fault(f"{PROCESS.get()} raises on turn {turn.number} of {turn.partition}")
-            turn.answer.set_exception(RuntimeError("a fault"))
-            return
-        verdict: Verdict = self._decider.decide(turn)
-        self.note(
-            f"turn {turn.number} of partition {turn.partition}: "
-            f"{[(one.topic, one.offset) for one in turn.records]} {turn.used}"
-        )
-        turn.answer.set_result(verdict)
+            raise RuntimeError("a fault")
+        for verdict in self._decider.decide(turn):
+            if verdict is not None:
+                self.note(
+                    f"turn {turn.number} of partition {turn.partition}: "
+                    f"{[(one.topic, one.offset) for one in turn.records]} {turn.used}"
+                )
+            yield verdict
 
     def _some_worker(self) -> _Worker | None:
         up = [worker for worker in self._workers if worker.state == "up"]
@@ -598,7 +599,10 @@ def _surroundings(chance: Random, world: World) -> Iterator[None]:
         wrapper_class=structlog.make_filtering_bound_logger(least),
         cache_logger_on_first_use=False,
     )
-    lowered = {"TURN_RECORDS_MAX": chance.choice((1, 3, limits.TURN_RECORDS_MAX))}
+    lowered = {
+        "TURN_RECORDS_MAX": chance.choice((1, 3, limits.TURN_RECORDS_MAX)),
+        "DECIDED_AT_ONCE_MAX": chance.choice((1, 1, 2)),
+    }
     usual = {name: getattr(limits, name) for name in lowered}
     for name, value in lowered.items():
         setattr(limits, name, value)

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import (
     AsyncGenerator,
     Awaitable,
@@ -127,40 +127,88 @@ class Barriers:
 
 
 class Permit:
-    """A worker's leave to have one more turn in hand. It runs out, so that a turn that is held up
-    by something of its own does not hold up others."""
+    """A worker's leave to have one more turn in hand.
 
-    def __init__(self, of: asyncio.Semaphore) -> None:
-        self._of: asyncio.Semaphore | None = of
+    A turn that is held up by something of its own shall not hold up others, so what the broker is
+    asked for has a limit, past which the permit is given back. Not so the decision, which waits for
+    those of others: it takes a permit, if need be again, and keeps it.
+    """
+
+    def __init__(self, of: Permits) -> None:
+        self._of = of
+        self._taken = False
+        self._end: asyncio.TimerHandle | None = None
+
+    async def take(self, formed: bool = False) -> None:
+        """Have it until it is given back. `formed`: for a turn that is, and so goes first."""
+        if not self._taken:
+            await self._of.acquire(formed)
+            self._taken = True
+        self._keep()
+
+    def limit(self) -> None:
+        """From now on it is given back by itself after PERMIT_MS_MAX."""
+        self._keep()
         loop = asyncio.get_running_loop()
         self._end = loop.call_later(limits.PERMIT_MS_MAX / 1000, self.give_back)
 
-    def give_back(self) -> None:
-        """The first time counts."""
-        of, self._of = self._of, None
-        if of is not None:
+    def _keep(self) -> None:
+        if self._end is not None:
             self._end.cancel()
-            of.release()
+
+    def give_back(self) -> None:
+        """If it is taken."""
+        self._keep()
+        if self._taken:
+            self._taken = False
+            self._of.release()
 
 
 class Permits:
-    """How many turns are in hand at once, those that wait first come first served, and how large.
+    """How many turns are in hand at once, and how large. Those that wait are served in the order
+    they came, but first those whose turn is formed already, for it does not grow any more.
 
     A broker that is asked for all partitions' transactions at once answers all of them late. While
     a partition waits its records gather, and its turn is the larger: so turns are as small as the
     broker can keep up with.
 
-    A large turn holds the loop, and with it all others' answers. Where nobody waits for an answer,
-    since every partition has a backlog, it is the cheaper; else turns stay short.
+    While a large turn is decided, no other is. Where nobody waits for an answer, since every
+    partition has a backlog, it is the cheaper; else turns stay short.
     """
 
     def __init__(self, count: int) -> None:
-        self._left = asyncio.Semaphore(count)
+        self._left = count
+        self._formed: deque[asyncio.Future[None]] = deque()
+        self._others: deque[asyncio.Future[None]] = deque()
         self._live_until = 0.0
 
-    async def take(self) -> Permit:
-        await self._left.acquire()
-        return Permit(self._left)
+    def permit(self) -> Permit:
+        """One more, not taken yet."""
+        return Permit(self)
+
+    async def acquire(self, formed: bool) -> None:
+        """Wait until one is left."""
+        if self._left:
+            self._left -= 1
+            return
+        granted = asyncio.get_running_loop().create_future()
+        (self._formed if formed else self._others).append(granted)
+        try:
+            await granted
+        except asyncio.CancelledError:
+            if not granted.cancelled():
+                self.release()
+            raise
+
+    def release(self) -> None:
+        """To who waits, if somebody does."""
+        for waiting in (self._formed, self._others):
+            while waiting:
+                granted = waiting.popleft()
+                if not granted.done():
+                    granted.set_result(None)
+                    return
+        self._left += 1
 
     def caught_up(self) -> None:
         """A partition has decided all there was: somebody waits for what comes next."""
@@ -201,8 +249,9 @@ class ReferenceKeeper:
                 await pause.sleep()
         feeds = [self._reader.open(place, starts[place], self._wake.set) for place in places]
         while True:
-            for feed in feeds:
-                self._fold(feed)
+            async with self._references.held:
+                for feed in feeds:
+                    self._fold(feed)
             moved, self._moved = self._moved, asyncio.Event()
             moved.set()
             await self._wake.wait()
@@ -697,7 +746,8 @@ class Owner:
                     self._ledger.permits.caught_up()
                 await self._idle(self._quiet(wake))
                 continue
-            permit = await self._idle(self._ledger.permits.take())
+            permit = self._ledger.permits.permit()
+            await self._idle(permit.take())
             try:
                 await self._turns_to_barrier(permit)
             finally:
@@ -719,6 +769,7 @@ class Owner:
         """One barrier, and turns up to it."""
         feeds, wake, loop = self._feeds, self._wake, asyncio.get_running_loop()
         began = loop.time()
+        permit.limit()
         cuts = [feed.reached for feed in feeds]
         ends = await self._idle(self._ledger.barriers.ask(self._places))
         ends_of = [ends[place] for place in self._places]
@@ -738,10 +789,15 @@ class Owner:
             )
             if records:
                 metrics.LEDGER_BARRIER_SECONDS.observe(loop.time() - began)
-                changed_staff = await self._take_turn(records, began)
-                began = loop.time()
+                changed_staff = await self._take_turn(records, began, permit)
                 if changed_staff:
                     break  # the next turn must see that: only a new barrier waits for it
+                if merged is not Merged.DONE:
+                    # A barrier may allow for as many turns as there are: others go between them.
+                    permit.give_back()
+                    await self._idle(permit.take())
+                    permit.limit()
+                began = loop.time()
             elif merged is Merged.BLOCKED:
                 permit.give_back()
                 await self._idle(self._patiently(wake.wait, "command topics", ends_of))
@@ -780,7 +836,7 @@ class Owner:
                 await self._writer.end_forgotten()
             self._unseen = False
 
-    async def _take_turn(self, records: list[Record], began: float) -> bool:
+    async def _take_turn(self, records: list[Record], began: float, permit: Permit) -> bool:
         """Have the records decided, and commit that. Whether it wrote to the staff topic."""
         ledger, loop = self._ledger, asyncio.get_running_loop()
         turn = Turn(
@@ -794,7 +850,9 @@ class Owner:
         )
         metrics.LEDGER_TURNS_IN_HAND.inc()
         try:
+            await self._idle(permit.take(formed=True))
             verdict = await self._idle(self._answer(turn))
+            permit.limit()
             last = {record.topic: record for record in records}
             offsets = self._offsets | {topic: one.offset + 1 for topic, one in last.items()}
             position = Position(

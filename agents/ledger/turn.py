@@ -9,14 +9,14 @@ rebuild from its committed state, after which the same records come again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agents.ledger.log import Entry
 from agents.ledger.record import Cut, Headers, Record
 from agents.references import References
 
-__all__ = ["Cut", "Entry", "Headers", "Record", "Turn", "Verdict"]
+__all__ = ["Cut", "Decide", "Entry", "Headers", "Record", "Turn", "Verdict", "answer"]
 
 
 @dataclass(slots=True)
@@ -45,8 +45,8 @@ class Turn:
     states: Mapping[bytes, bytes]
     """Committed states of this partition by record key, encoded. Read only."""
     references: References
-    """Employers, sites and staff, at least as of this turn's barrier. Live: read it only within
-    one synchronous decision. The turn's own staff writes are not in it."""
+    """Employers, sites and staff, at least as of this turn's barrier. Live: read it only while it
+    is `held`, as `answer` does. The turn's own staff writes are not in it."""
     rules_version: str
     answer: asyncio.Future[Verdict]
     """To be set once, by the agent; not if it is done already (the ledger gave up waiting)."""
@@ -58,8 +58,34 @@ class Turn:
         """Which turn and which offsets of the reference topics the decision used (for a replay).
 
         ASCII, such as ``t=123;employers=12;sites=4;staff=33;rules=1``; belongs into a header of
-        each outcome. Read it within the same synchronous decision as `references`.
+        each outcome. Read it within the same decision as `references`.
         """
         self.used = dict(self.references.offsets)
         offsets = "".join(f"{topic}={next_};" for topic, next_ in self.used.items())
         return f"t={self.number};{offsets}rules={self.rules_version}".encode()
+
+
+Decide = Callable[[Turn], Iterator[Verdict | None]]
+"""Decides a turn: None after each step, which should be short, and the verdict at the end. Changes
+nothing it is given; the same verdict for the same turn."""
+
+
+async def answer(turn: Turn, decide: Decide, rest_s: float = 0) -> None:
+    """Answer a turn with the verdict, or with what the decision raised: the ledger then rebuilds.
+
+    Between the steps the loop goes round, in a simulation for `rest_s` seconds, so that a large
+    turn does not hold up what others are to read and to write. References stand still meanwhile.
+    """
+    async with turn.references.held:
+        if turn.answer.done():
+            return
+        try:
+            for verdict in decide(turn):
+                if verdict is not None:
+                    turn.answer.set_result(verdict)
+                    return
+                await asyncio.sleep(rest_s)
+                if turn.answer.done():
+                    return
+        except Exception as error:  # noqa: BLE001 - told to the ledger, which logs and rebuilds
+            turn.answer.set_exception(error)

@@ -14,6 +14,7 @@ from agents import deciding
 from checker.history import Ack, Log, Partition, Sighting, collect
 from checker.report import JUDGEMENTS, Report
 from rules.person import decode, encode
+from schemas import limits
 from tests.checker.village import (
     BUILDERS,
     COMMAND_TOPICS,
@@ -60,7 +61,7 @@ def test_a_clean_history_passes(village: Village) -> None:
 def test_how_many_are_decided_at_once_does_not_matter(
     village: Village, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deciding, "DECIDED_AT_ONCE_MAX", at_once)
+    monkeypatch.setattr(limits, "DECIDED_AT_ONCE_MAX", at_once)
     other = Village().play()
     assert other.logs == village.logs
     assert other.states == village.states

@@ -278,7 +278,8 @@ class Village:
             "1",
             Mock(spec=asyncio.Future),
         )
-        verdict = self.decider.decide(turn)
+        *_, verdict = self.decider.decide(turn)
+        assert verdict is not None
         for topic, entries in verdict.outputs.items():
             for entry in entries:
                 self.append(topic, partition, entry.key, entry.value, tuple(entry.headers))

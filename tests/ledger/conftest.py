@@ -39,11 +39,11 @@ class Deployment:
     def wire(self, topic: str) -> str:
         return self.catalog.topics[topic].wire
 
-    def start(self, decider: str = "count", **env: str) -> subprocess.Popen[bytes]:
+    def start(self, **env: str) -> subprocess.Popen[bytes]:
         """A worker process."""
         with self.log.open("ab") as log:
             worker = subprocess.Popen(
-                [sys.executable, str(TOY), self.broker, self.prefix, str(PARTITIONS), decider],
+                [sys.executable, str(TOY), self.broker, self.prefix, str(PARTITIONS)],
                 stdout=log,
                 stderr=log,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **env},

@@ -22,12 +22,11 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.structs import TopicPartition
 
-from agents.app import answer
 from agents.ledger.client import Client
 from agents.ledger.kafka import KafkaLog, KafkaWriter, _first_error
 from agents.ledger.ledger import Ledger
 from agents.ledger.log import Entry, LogUnavailable, Place, Refused
-from agents.ledger.turn import Turn
+from agents.ledger.turn import Turn, answer
 from agents.ledger.wire import (
     AddPartitionsToTxn,
     DescribeProducersRequest,
@@ -147,7 +146,7 @@ async def deciding(log: KafkaLog) -> AsyncIterator[None]:
     """A ledger that owns all partitions and counts."""
 
     async def ask(turn: Turn) -> None:
-        answer(turn, toy.count)
+        await answer(turn, toy.count)
 
     ledger = Ledger(log, References(log.layout.references, toy.parse), "1", ask)
     await ledger.start()

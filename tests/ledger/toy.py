@@ -1,6 +1,6 @@
 """A worker with the smallest rules that show an error: every key counts its commands.
 
-Run as a process: `python tests/ledger/toy.py BROKERS PREFIX PARTITIONS [DECIDER]`.
+Run as a process: `python tests/ledger/toy.py BROKERS PREFIX PARTITIONS`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
@@ -31,7 +31,7 @@ def parse(topic: str, key: bytes, value: bytes) -> object:
     return orjson.loads(value)
 
 
-def count(turn: Turn) -> Verdict:
+def count(turn: Turn) -> Iterator[Verdict | None]:
     """One outcome a record: which it is, and the how-manieth of its key."""
     witness = [("witness", turn.witness)]
     outputs: list[Entry] = []
@@ -67,23 +67,11 @@ def count(turn: Turn) -> Verdict:
         )
         if said.startswith("staff"):
             staff[key] = orjson.dumps({"n": n})
-    return Verdict({"outcomes": outputs}, states, staff)
+        yield None
+    yield Verdict({"outcomes": outputs}, states, staff)
 
 
-def echo(turn: Turn) -> Verdict:
-    """As little as possible, for measuring."""
-    outcomes = [
-        Entry(r.key, b'{"origin":"%d/%d","x":"%s"}' % (r.partition, r.offset, b"y" * 300))
-        for r in turn.records
-    ]
-    attendance = [Entry(r.key, b"z" * 300) for r in turn.records]
-    states = {r.key or b"": (None, b"s" * 300) for r in turn.records}
-    return Verdict({"outcomes": outcomes, "attendance-records": attendance}, states)
-
-
-async def run(
-    brokers: str, prefix: str, partitions: int, decide: Callable[[Turn], Verdict]
-) -> None:
+async def run(brokers: str, prefix: str, partitions: int) -> None:
     """Until SIGTERM."""
     catalog = load_catalog(prefix, partitions=partitions)
     without = os.environ.get("TOY_WITHOUT")
@@ -95,7 +83,7 @@ async def run(
         lag(random.Random(os.environ["TOY_LAG"]))
     source = KafkaLog(brokers, catalog)
     references = References(source.layout.references, parse)
-    app = RealnameApp(source, references, "toy", decide)
+    app = RealnameApp(source, references, "toy", count)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
@@ -114,6 +102,5 @@ async def run(
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
-    brokers_, prefix_, partitions_ = sys.argv[1:4]
-    decider = {"count": count, "echo": echo}[sys.argv[4] if len(sys.argv) > 4 else "count"]
-    uvloop.run(run(brokers_, prefix_, int(partitions_), decider))
+    brokers_, prefix_, partitions_ = sys.argv[1:]
+    uvloop.run(run(brokers_, prefix_, int(partitions_)))

@@ -78,7 +78,7 @@ BUGS = (
                 """
                 early = {**self._offsets, **{one.topic: one.offset + 1 for one in records}}
                 await self._commit(
-                    Verdict([], {}), Position(turn.number, early, self._topic_ids, {}, "")
+                    Verdict({}, {}), Position(turn.number, early, self._topic_ids, {}, "")
                 )
                 verdict = await self._idle(self._answer(turn))
                 """,
@@ -166,6 +166,18 @@ BUGS = (
         "a turn does not wait for the staff records of the turn before it",
         100,
         (Change(ledger.Owner, "_turns_to_barrier", "if changed_staff:", "if False:"),),
+    ),
+    Bug(
+        "reference views move between the steps of a decision",
+        400,
+        (
+            Change(
+                ledger.ReferenceKeeper,
+                "run",
+                "async with self._references.held:",
+                "if True:",
+            ),
+        ),
     ),
     Bug(
         "memory is kept after a fence",
