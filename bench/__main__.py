@@ -137,8 +137,6 @@ class Bench:
         if not self.full:
             usual.remove("streams-memory")
         for name in names or usual:
-            if name not in known:
-                continue
             theirs = others if name == "realname" else ("entry-requests", "exit-requests")
             try:
                 found = await latency.measure(
@@ -226,6 +224,14 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--docs", type=Path, help="write figures and pictures into this folder")
     arguments = parser.parse_args()
+    engines = [engine.name for engine in (*ENGINES, latency.STREAMS_MIN)]
+    for what, chosen, known in (
+        ("part", arguments.only, PARTS),
+        ("engine", arguments.engines, engines),
+    ):
+        unknown = [name for name in (chosen or "").split(",") if name and name not in known]
+        if unknown:
+            parser.error(f"no such {what}: {', '.join(unknown)}; there are: {', '.join(known)}")
     console = Console(width=max(120, int(os.environ.get("COLUMNS", "0"))))
     if arguments.do == "lock":
         artifacts.write_lock(STREAMS_LOCK, STREAMS_COORDINATES)
