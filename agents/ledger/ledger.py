@@ -664,6 +664,10 @@ class Owner:
                     answered = True
                     break
             if states or answered:
+                later = await self._idle(ledger.barriers.ask([state]))
+                if later[state] > ends[state]:
+                    # An heir wrote its progress above, and compaction took the one below away.
+                    raise Fenced(f"{layout.state} was written to while it was read")
                 raise Halt(
                     f"{layout.state} has no progress for this partition, but it, or "
                     f"{layout.outcomes}, has records: beginning anew would decide commands twice"
