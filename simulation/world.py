@@ -110,15 +110,7 @@ def _catalog(partitions: int) -> Catalog:
 
 @cache
 def _layout(partitions: int) -> Layout:
-    catalog = _catalog(partitions)
-    return Layout(
-        commands=tuple(topic.name for topic in catalog.commands),
-        references=tuple(topic.name for topic in catalog.references),
-        state=catalog.state.name,
-        outcomes="outcomes",
-        staff="staff",
-        partitions=partitions,
-    )
+    return Layout.of(_catalog(partitions))
 
 
 class _Log(MemoryLog):

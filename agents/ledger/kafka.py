@@ -86,19 +86,7 @@ class KafkaLog:
     ) -> None:
         self._session_timeout_ms = session_timeout_ms
         self._transaction_timeout_ms = transaction_timeout_ms
-        self.layout = Layout(
-            commands=tuple(topic.name for topic in catalog.commands),
-            references=tuple(topic.name for topic in catalog.references),
-            state=catalog.state.name,
-            outcomes="outcomes",
-            staff="staff",
-            partitions=catalog.partitions,
-            retention_ms={
-                topic.name: topic.retention_ms
-                for topic in catalog.commands
-                if topic.retention_ms is not None
-            },
-        )
+        self.layout = Layout.of(catalog)
         self._catalog = catalog
         self._brokers = brokers
         self._options = dict(options or {})

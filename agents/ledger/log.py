@@ -18,10 +18,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, Self
 
 from agents.ledger.feed import Feed
 from agents.ledger.record import Cut, Headers, Record
+from deployment.catalog import Catalog
 from schemas.value import Value
 
 __all__ = [
@@ -97,6 +98,23 @@ class Layout:
     """Shared by commands, outputs and state."""
     retention_ms: Mapping[str, int] = field(default_factory=dict)
     """How long a command topic keeps its records, where that is limited."""
+
+    @classmethod
+    def of(cls, catalog: Catalog) -> Self:
+        """The topics of a catalog that a ledger works on."""
+        return cls(
+            commands=tuple(topic.name for topic in catalog.commands),
+            references=tuple(topic.name for topic in catalog.references),
+            state=catalog.state.name,
+            outcomes="outcomes",
+            staff="staff",
+            partitions=catalog.partitions,
+            retention_ms={
+                topic.name: topic.retention_ms
+                for topic in catalog.commands
+                if topic.retention_ms is not None
+            },
+        )
 
 
 class Membership(Protocol):

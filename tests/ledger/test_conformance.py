@@ -127,17 +127,9 @@ class MemoryStranger:
 class MemorySide:
     def __init__(self) -> None:
         catalog = load_catalog("", partitions=PARTITIONS)
-        layout = Layout(
-            tuple(topic.name for topic in catalog.commands),
-            tuple(topic.name for topic in catalog.references),
-            catalog.state.name,
-            "outcomes",
-            "staff",
-            PARTITIONS,
-        )
         outputs = [topic.name for topic in catalog.outputs]
         self._breeze = Breeze()
-        self._cluster = Cluster(layout, outputs, self._breeze)
+        self._cluster = Cluster(Layout.of(catalog), outputs, self._breeze)
 
     def log(self, name: str) -> Log:
         return MemoryLog(self._cluster, name)

@@ -113,14 +113,7 @@ async def test_partitions_take_turns_also_where_one_barrier_covers_a_backlog(
     monkeypatch.setattr(limits, "TURN_RECORDS_MAX", 1)
     monkeypatch.setattr(limits, "TURNS_IN_HAND_MAX", 1)
     catalog = load_catalog("", partitions=2)
-    layout = Layout(
-        tuple(topic.name for topic in catalog.commands),
-        tuple(topic.name for topic in catalog.references),
-        catalog.state.name,
-        "outcomes",
-        "staff",
-        2,
-    )
+    layout = Layout.of(catalog)
     cluster = Cluster(layout, [topic.name for topic in catalog.outputs], Weather())
     entries = [Entry(b"k", b"%d" % number) for number in range(10)]
     for place in (("scan-events", 0), ("scan-events", 1)):

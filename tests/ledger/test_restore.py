@@ -23,14 +23,7 @@ async def test_what_an_heir_wrote_and_compaction_took_away_is_not_held_for_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     catalog = load_catalog("", partitions=1)
-    layout = Layout(
-        tuple(topic.name for topic in catalog.commands),
-        tuple(topic.name for topic in catalog.references),
-        catalog.state.name,
-        "outcomes",
-        "staff",
-        1,
-    )
+    layout = Layout.of(catalog)
     cluster = Cluster(layout, [topic.name for topic in catalog.outputs], Weather())
 
     async def send(value: bytes) -> None:
