@@ -16,7 +16,7 @@ import msgspec
 from agents.ledger.record import Cut, Headers, Record
 from agents.ledger.turn import Entry, Turn, Verdict
 from rules.authority import World
-from rules.decide import Decision, decide
+from rules.decide import Decision, codes_of, decide
 from rules.person import Person, decode, encode, staff_record
 from schemas import limits
 from schemas.envelope import SYSTEM_SOURCE
@@ -117,12 +117,6 @@ class Decider:
         three for each record (see the limit).
         """
         staff = _StaffOverlay(cast(Mapping[str, Staff], turn.references.staff))
-        world = World(
-            cast(Mapping[str, Employer], turn.references.employers),
-            cast(Mapping[str, Site], turn.references.sites),
-            staff,
-            self._code_keys,
-        )
         witness = ((WITNESS_HEADER, turn.witness),)
         outputs: defaultdict[str, list[Entry]] = defaultdict(list)
         persons: dict[bytes, Person] = {}
@@ -132,6 +126,13 @@ class Decider:
                 yield None
             records = turn.records[at : at + limits.DECIDED_AT_ONCE_MAX]
             commands = [self._read(record, turn.states) for record in records]
+            world = World(
+                cast(Mapping[str, Employer], turn.references.employers),
+                cast(Mapping[str, Site], turn.references.sites),
+                staff,
+                self._code_keys,
+                codes_of((one for one in commands if isinstance(one, Command)), self._code_keys),
+            )
             judged = _judge(turn.states, records, commands, persons, world, staff)
             for record, one in zip(records, judged, strict=True):
                 if isinstance(one, tuple):

@@ -4,7 +4,7 @@ from rules import clock_ins
 from rules.authority import confirmed_for, is_operator
 from rules.calendar import shanghai_day
 from rules.case import Answer, Case
-from rules.codes import in_window, parse
+from rules.codes import in_window
 from rules.entering import personal_code, scanned_by_right
 from rules.evolve import Event
 from rules.person import Person
@@ -29,7 +29,7 @@ def checkin(case: Case) -> Answer:
     data = case.data
     if not case.from_person():
         return "not_authorized"
-    code = parse(case.world.code_keys, data.code)
+    code = case.world.code(data.code)
     if code is None or code.kind != "site":
         return "code_invalid"
     if not in_window(code, case.at_ms):
@@ -42,10 +42,9 @@ def checkin(case: Case) -> Answer:
 def _record(case: Case, method: str, scanner: str | None) -> Answer:
     person, at_ms = case.person, case.at_ms
     site, direction = case.data.site, case.data.direction
-    employers = _employers_at(person, at_ms)
-    employer = employers.get(site)
+    employer = _employer_at(person, site, at_ms)
     if employer is None:
-        return "wrong_site" if employers else "not_present"
+        return "wrong_site" if _was_present(person, at_ms) else "not_present"
     day = shanghai_day(_shift_began_ms(person, site, at_ms) if direction == "out" else at_ms)
     data = {"site": site, "employer": employer, "day": day}
     if direction is not None:
@@ -56,16 +55,23 @@ def _record(case: Case, method: str, scanner: str | None) -> Answer:
     return [Event("attendance.recorded", at_ms, case.now_ms, data)]
 
 
-def _employers_at(person: Person, at_ms: int) -> dict[str, str]:
-    """Site -> employer of every tenure that holds this time."""
-    found = {}
-    for tenure in person.tenures:
-        if tenure.from_ms <= at_ms <= tenure.to_ms:
-            found[tenure.site] = tenure.employer
+def _employer_at(person: Person, site: str, at_ms: int) -> str | None:
+    """The employer for whom the person was present at the site at this time."""
     presence = person.presence
-    if presence is not None and presence.since_ms <= at_ms:
-        found[presence.site] = presence.employer
-    return found
+    if presence is not None and presence.site == site and presence.since_ms <= at_ms:
+        return presence.employer
+    for tenure in reversed(person.tenures):
+        if tenure.site == site and tenure.from_ms <= at_ms <= tenure.to_ms:
+            return tenure.employer
+    return None
+
+
+def _was_present(person: Person, at_ms: int) -> bool:
+    """At any site."""
+    presence = person.presence
+    return (presence is not None and presence.since_ms <= at_ms) or any(
+        tenure.from_ms <= at_ms <= tenure.to_ms for tenure in person.tenures
+    )
 
 
 def _shift_began_ms(person: Person, site: str, out_ms: int) -> int:

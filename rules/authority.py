@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Protocol
 
+from rules.codes import Code, parse
 from schemas.references import Employer, Participant, Site, Staff
 from schemas.value import Value
 
@@ -14,12 +15,23 @@ class StaffView(Protocol):
 
 
 class World(Value, frozen=True):
-    """What the rules know besides the person: reference records and the keys of codes."""
+    """What the rules know besides the person: reference records and the keys of codes.
+
+    `codes` holds texts of codes that were read before, with what they stand for.
+    """
 
     employers: Mapping[str, Employer]
     sites: Mapping[str, Site]
     staff: StaffView
     code_keys: Mapping[int, bytes]
+    codes: Mapping[str, Code | None] = {}
+
+    def code(self, text: str) -> Code | None:
+        """The code a text stands for, or None (`rules.codes.parse`)."""
+        try:
+            return self.codes[text]
+        except KeyError:
+            return parse(self.code_keys, text)
 
 
 def staff_source(source: str, site: str) -> str | None:

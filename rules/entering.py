@@ -13,7 +13,7 @@ from rules.authority import (
     participates,
 )
 from rules.case import Answer, Case
-from rules.codes import Code, in_window, parse
+from rules.codes import Code, in_window
 from rules.evolve import Event
 from rules.leaving import end_assignment, end_presence, end_waiting_entry
 from rules.person import Person
@@ -50,7 +50,7 @@ def scanned_by_right(case: Case) -> bool:
 
 def personal_code(case: Case) -> Code | str:
     """The personal code that was scanned, or the code of the guard it fails."""
-    code = parse(case.world.code_keys, case.data.code)
+    code = case.world.code(case.data.code)
     if code is None or code.kind != "person":
         return "code_invalid"
     if not in_window(code, case.at_ms):

@@ -20,11 +20,11 @@ from hashlib import md5
 from random import Random
 from typing import Any
 
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from rules.authority import World
 from rules.codes import issue_person_code, issue_site_code
-from rules.decide import Decision, decide
+from rules.decide import Decision, codes_of, decide
 from rules.evolve import evolve
 from rules.person import Person, decode, encode, staff_record
 from schemas.commands import COMMANDS
@@ -509,6 +509,9 @@ def _hold(before: Person, read: Command, now_ms: int, world: World, decision: De
     # The same inputs give the same decision, also on the state as it comes back from its topic.
     assert decide(decode(stored), read, now_ms, world) == decision
     assert encode(before) == stored, "decide changed its argument"
+    # So does a code that was read before.
+    ahead = replace(world, codes=codes_of([read], world.code_keys))
+    assert decide(before, read, now_ms, ahead) == decision
     assert decode(encode(after)) == after
 
     if status == "accepted":
