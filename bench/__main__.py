@@ -46,11 +46,17 @@ class Bench:
         self.full = full
         self.repeats = repeats
         self.broker = Broker(home, heap_mb=HEAP_MB)
+        self.failed: set[str] = set()
+        """Engines that are not among some of the figures."""
 
     @property
     def _pid(self) -> int:
         assert self.broker.pid is not None
         return self.broker.pid
+
+    def _note(self, engine: str, error: Failed) -> None:
+        self.console.print(f"{engine}: failed: {error}")
+        self.failed.add(engine)
 
     def _engines(self, names: list[str]) -> list[Engine]:
         return [e for e in ENGINES if e.name in names or (not names and (self.full or e.short))]
@@ -93,7 +99,7 @@ class Bench:
                         self.broker.bootstrap, self._pid, engine, prepared, warm, self.home / "runs"
                     )
                 except Failed as error:
-                    self.console.print(f"{engine.name}: failed: {error}")
+                    self._note(engine.name, error)
                     continue
                 runs[engine.name].append(one)
                 wrong = f", {one.different} wrong: {one.example}" if one.different else ""
@@ -119,6 +125,7 @@ class Bench:
                     self.broker.bootstrap, self._pid, engine, prepared, self.home / "runs"
                 )
             except Failed as error:
+                self._note(engine.name, error)
                 out[engine.name] = f"failed: {str(error).splitlines()[0]}"
                 continue
             right = found.compared - found.different
@@ -144,7 +151,7 @@ class Bench:
                     seconds, warm_s, others=theirs,
                 )  # fmt: skip
             except Failed as error:
-                self.console.print(f"{name}: failed: {error}")
+                self._note(name, error)
                 continue
             out += [asdict(one) for one in found]
         report.print_latency(self.console, out)
@@ -204,6 +211,8 @@ async def _run(arguments: argparse.Namespace, console: Console, home: Path) -> N
             highlight=False,
         )
     report.print_ratios(console, results)
+    if bench.failed:
+        raise SystemExit(f"failed, and not in these figures: {', '.join(sorted(bench.failed))}")
 
 
 def _write_docs(results: dict[str, Any], file: Path, folder: Path) -> None:

@@ -18,12 +18,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from agents.ledger.feed import Feed
 from agents.ledger.record import Cut, Headers, Record
-from deployment.catalog import Catalog
 from schemas.value import Value
+
+if TYPE_CHECKING:
+    from deployment.catalog import Catalog
 
 __all__ = [
     "Cut",

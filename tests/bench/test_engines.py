@@ -1,12 +1,15 @@
 """Engines that are compared give the same answers, on a real broker."""
 
 import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from bench.engines import ENGINES
-from bench.stage import prepare
+from bench.stage import ROOT, prepare
 from bench.throughput import measure
 from bench.work import Shape
 
@@ -20,3 +23,24 @@ async def test_an_engine_answers_as_the_rules_do(name: str, broker: str, tmp_pat
     assert found.different == 0, found.example
     assert (found.missing, found.twice) == (0, 0)
     assert found.events == prepared.events
+
+
+def test_a_peer_needs_no_package_that_its_environment_has_not() -> None:
+    """The peers that have an environment of their own call our rules, and with them what these
+    import."""
+    lock = (ROOT / "bench" / "peers" / "requirements.lock").read_text("utf-8")
+    locked = set(re.findall(r"^([a-z0-9.-]+)==", lock, re.MULTILINE))
+    script = """
+import importlib.metadata, re, sys
+homes = importlib.metadata.packages_distributions()
+before = set(sys.modules)
+import bench.peers.job
+for module in {name.partition(".")[0] for name in sys.modules.keys() - before}:
+    for home in homes.get(module, ()):
+        print(re.sub("[-_.]+", "-", home).lower())
+"""
+    needed = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.split()
+    assert "msgspec" in needed
+    assert set(needed) - locked - {"realname"} == set()
