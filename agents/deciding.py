@@ -113,8 +113,8 @@ class Decider:
     def decide(self, turn: Turn) -> Iterator[Verdict | None]:
         """The verdict on all records of the turn, after short steps (`agents.ledger.turn.Decide`).
 
-        In a step some records are read, then decided, then answered, which is cheaper than all
-        three for each record (see the limit).
+        In a step some records are read, then their codes, then they are decided, then answered,
+        which is cheaper than all of it for each record (see the limit).
         """
         staff = _StaffOverlay(cast(Mapping[str, Staff], turn.references.staff))
         witness = ((WITNESS_HEADER, turn.witness),)
