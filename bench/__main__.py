@@ -47,7 +47,7 @@ class Bench:
         self.repeats = repeats
         self.broker = Broker(home, heap_mb=HEAP_MB)
         self.failed: set[str] = set()
-        """Engines that are not among some of the figures."""
+        """Engines, and parts of `scale`, that are missing from some of the figures."""
 
     @property
     def _pid(self) -> int:
@@ -185,6 +185,7 @@ async def _run(arguments: argparse.Namespace, console: Console, home: Path) -> N
                 )
             elif part == "scale":
                 found = await scale.scale(bench.broker.bootstrap, bench._pid, home, console)
+                bench.failed |= {f"scale: {name}" for name, one in found.items() if "failed" in one}
             elif part == "beside":
                 found = await projection.beside(bench.broker.bootstrap, bench._pid, database, home)
             else:

@@ -61,7 +61,7 @@ def _employer_at(person: Person, site: str, at_ms: int) -> str | None:
     if presence is not None and presence.site == site and presence.since_ms <= at_ms:
         return presence.employer
     for tenure in reversed(person.tenures):
-        if tenure.site == site and tenure.from_ms <= at_ms <= tenure.to_ms:
+        if tenure.site == site and tenure.holds(at_ms):
             return tenure.employer
     return None
 
@@ -70,7 +70,7 @@ def _was_present(person: Person, at_ms: int) -> bool:
     """At any site."""
     presence = person.presence
     return (presence is not None and presence.since_ms <= at_ms) or any(
-        tenure.from_ms <= at_ms <= tenure.to_ms for tenure in person.tenures
+        tenure.holds(at_ms) for tenure in person.tenures
     )
 
 

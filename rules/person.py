@@ -84,6 +84,9 @@ class Tenure(Part, frozen=True):
     from_ms: int
     to_ms: int
 
+    def holds(self, at_ms: int) -> bool:
+        return self.from_ms <= at_ms <= self.to_ms
+
 
 class Person(msgspec.Struct, array_like=True, gc=False):
     """All of one person. Mutable only while `evolve` builds the next one."""

@@ -1,4 +1,4 @@
-"""Engines that are compared give the same answers, on a real broker."""
+"""Engines that are compared give the same answers, on a real broker, and can be started."""
 
 import os
 import re
