@@ -1,8 +1,8 @@
 """The decision on a turn: records in, outcomes, state changes and states out. No IO.
 
 Every record of a turn gets exactly one outcome or one dead letter, in the turn's order. Persons
-and staff changed within the turn are seen by the records after them; the committed state is left
-as it is until the ledger has written the verdict.
+and staff changed within the turn are seen by the records after them, and by no others; the
+committed state is left as it is until the ledger has written the verdict.
 """
 
 from base64 import b64encode
@@ -19,6 +19,7 @@ from rules.authority import World
 from rules.decide import Decision, codes_of, decide
 from rules.person import Person, decode, encode, staff_record
 from schemas import limits
+from schemas.commands import COMMANDS
 from schemas.envelope import SYSTEM_SOURCE
 from schemas.events import EVENTS
 from schemas.outcomes import DEAD_LETTERS_TOPIC, OUTCOME_TYPE, OUTCOMES_TOPIC, RULES_VERSION
@@ -71,20 +72,35 @@ class _Outcome(Value, frozen=True):
 _to_json: Final = msgspec.json.Encoder().encode
 
 
-class _StaffOverlay:
-    """The staff view with the changes of the turn in hand before it."""
+class _Unforeseen(Exception):
+    """A staff record changed that was not expected to."""
 
-    def __init__(self, committed: Mapping[str, Staff]) -> None:
+
+class _StaffOverlay:
+    """The staff view as each record of the turn sees it: with what the records before it changed.
+
+    Only `movers`, by their keys, may change theirs, and these are decided in the turn's order.
+    """
+
+    def __init__(self, committed: Mapping[str, Staff], movers: Container[bytes]) -> None:
         self._committed = committed
-        self.changed: dict[str, Staff | None] = {}
+        self._movers = movers
+        self._changes: dict[str, list[tuple[int, Staff | None]]] = {}
+        self.place = 0
+        """Of the record to decide, in the turn."""
 
     def get(self, person: str, /) -> Staff | None:
-        if person in self.changed:
-            return self.changed[person]
+        for place, record in reversed(self._changes.get(person, ())):
+            if place < self.place:
+                return record
         return self._committed.get(person)
 
+    def changed(self) -> dict[str, Staff | None]:
+        """What the turn leaves of the records that it changed."""
+        return {person: changes[-1][1] for person, changes in self._changes.items()}
+
     def follow(self, person: str, before: Person, after: Person) -> None:
-        """Note what a decision changed of a person's record."""
+        """Note what a decision changed of a person's record. Raises _Unforeseen."""
         if (
             after.employment is before.employment
             and after.assignment is before.assignment
@@ -93,7 +109,9 @@ class _StaffOverlay:
             return  # the parts that are shared did not change, and these make the record
         record = staff_record(person, after)
         if record != staff_record(person, before):
-            self.changed[person] = record
+            if person.encode() not in self._movers:
+                raise _Unforeseen(person)
+            self._changes.setdefault(person, []).append((self.place, record))
 
 
 class Decider:
@@ -113,18 +131,29 @@ class Decider:
     def decide(self, turn: Turn) -> Iterator[Verdict | None]:
         """The verdict on all records of the turn, after short steps (`agents.ledger.turn.Decide`).
 
-        In a step some records are read, then their codes, then they are decided, then answered,
-        which is cheaper than all of it for each record (see the limit).
+        It is that of deciding one record after the other. But what a record sees of other persons
+        is their staff records alone, so those who cannot change theirs are decided person after
+        person: what belongs to a person is then read once, and close at hand for all of it.
         """
-        staff = _StaffOverlay(cast(Mapping[str, Staff], turn.references.staff))
+        try:
+            yield from self._decide(turn, _movers(turn))
+        except _Unforeseen:
+            yield from self._decide(turn, {record.key or b"" for record in turn.records})
+
+    def _decide(self, turn: Turn, movers: Container[bytes]) -> Iterator[Verdict | None]:
+        """In a step some records are read, then their codes, then they are decided, then answered,
+        which is cheaper than all of it for each record (see the limit). Raises _Unforeseen."""
+        staff = _StaffOverlay(cast(Mapping[str, Staff], turn.references.staff), movers)
         witness = ((WITNESS_HEADER, turn.witness),)
-        outputs: defaultdict[str, list[Entry]] = defaultdict(list)
-        persons: dict[bytes, Person] = {}
+        states: dict[bytes, bytes] = {}
         answers: Counter[tuple[str, str]] = Counter()
-        for at in range(0, len(turn.records), limits.DECIDED_AT_ONCE_MAX):
+        made: list[list[tuple[str, Entry]]] = [[]] * len(turn.records)
+        order = _order(turn.records, movers)
+        for at in range(0, len(order), limits.DECIDED_AT_ONCE_MAX):
             if at:
                 yield None
-            records = turn.records[at : at + limits.DECIDED_AT_ONCE_MAX]
+            places = order[at : at + limits.DECIDED_AT_ONCE_MAX]
+            records = [turn.records[place] for place in places]
             commands = [self._read(record, turn.states) for record in records]
             world = World(
                 cast(Mapping[str, Employer], turn.references.employers),
@@ -133,21 +162,25 @@ class Decider:
                 self._code_keys,
                 codes_of((one for one in commands if isinstance(one, Command)), self._code_keys),
             )
-            judged = _judge(turn.states, records, commands, persons, world, staff)
-            for record, one in zip(records, judged, strict=True):
+            judged = _judge(turn, places, commands, states, world, staff)
+            for place, record, one in zip(places, records, judged, strict=True):
                 if isinstance(one, tuple):
                     command, decision = one
-                    self._answer(record, command, decision, witness, outputs)
+                    made[place] = self._answer(record, command, decision, witness)
                     answers[decision.status, decision.code] += 1
                 else:
-                    outputs[DEAD_LETTERS_TOPIC].append(self._dead_letter(record, one))
+                    made[place] = [(DEAD_LETTERS_TOPIC, self._dead_letter(record, one))]
                     answers["dead_letter", one.code] += 1
+        outputs: defaultdict[str, list[Entry]] = defaultdict(list)
+        for entries in made:
+            for topic, entry in entries:
+                outputs[topic].append(entry)
         yield Verdict(
             outputs,
-            {key: encode(person) for key, person in persons.items()},
+            states,
             {
                 subject.encode(): None if entry is None else entry.model_dump_json().encode()
-                for subject, entry in staff.changed.items()
+                for subject, entry in staff.changed().items()
             },
             answers,
         )
@@ -167,9 +200,10 @@ class Decider:
         command: Command,
         decision: Decision,
         witness: Headers,
-        outputs: defaultdict[str, list[Entry]],
-    ) -> None:
-        """Add the events, with the versions that lead up to the person's, and the outcome."""
+    ) -> list[tuple[str, Entry]]:
+        """With their topics: the events, their versions leading up to the person's, then the
+        outcome."""
+        made = []
         key, subject, time = record.key, command.subject, command.time
         event_ids = []
         version = decision.version - len(decision.events)
@@ -181,7 +215,7 @@ class Decider:
             value = _to_json(
                 _CloudEvent("1.0", event_id, SYSTEM_SOURCE, event.type, time, subject, data)
             )
-            outputs[EVENTS[event.type][0]].append(Entry(key, value))
+            made.append((EVENTS[event.type][0], Entry(key, value)))
         origin = _Origin(self._wire[record.topic], record.partition, record.offset)
         outcome = _Outcome(
             command.id,
@@ -199,7 +233,8 @@ class Decider:
         value = _to_json(
             _CloudEvent("1.0", outcome_id, SYSTEM_SOURCE, OUTCOME_TYPE, time, subject, outcome)
         )
-        outputs[OUTCOMES_TOPIC].append(Entry(key, value, witness))
+        made.append((OUTCOMES_TOPIC, Entry(key, value, witness)))
+        return made
 
     def _dead_letter(self, record: Record, refusal: Refusal) -> Entry:
         key, value = record.key, record.value or b""
@@ -225,35 +260,62 @@ class Decider:
         return Entry(key, _to_json(letter))
 
 
+_HIRES_TOPIC: Final = COMMANDS["hire.complete"][0]
+
+
+def _movers(turn: Turn) -> set[bytes]:
+    """The keys of the persons whose staff records the turn may change: those who have one, and
+    those who may get one, which takes the completion of a hire."""
+    keys = {record.key for record in turn.records if record.key is not None}
+    hired = {record.key for record in turn.records if record.topic == _HIRES_TOPIC}
+    staff = turn.references.staff
+    return {key for key in keys if key in hired or key.decode(errors="replace") in staff}
+
+
+def _order(records: Sequence[Record], movers: Container[bytes]) -> list[int]:
+    """The places of the records in the order of deciding: those of movers as they stand, then
+    those of the others, person after person."""
+    first: list[int] = []
+    others: defaultdict[bytes | None, list[int]] = defaultdict(list)
+    for place, record in enumerate(records):
+        (first if record.key in movers else others[record.key]).append(place)
+    return first + [place for places in others.values() for place in places]
+
+
 def _judge(
-    states: Mapping[bytes, bytes],
-    records: Sequence[Record],
+    turn: Turn,
+    places: Sequence[int],
     commands: Sequence[Command | Refusal],
-    persons: dict[bytes, Person],
+    states: dict[bytes, bytes],
     world: World,
     staff: _StaffOverlay,
 ) -> list[tuple[Command, Decision] | Refusal]:
-    """What becomes of each record.
+    """What becomes of the records at the places, of which these are the commands.
 
-    `states`: as the turn before left them; a person never heard of is the empty one. `persons` and
-    `staff`: as the turn has changed them so far, and are changed further.
+    A person never heard of is the empty one. `states` and `staff`: as the turn has changed them so
+    far, and are changed further.
     """
     judged: list[tuple[Command, Decision] | Refusal] = []
-    for record, command in zip(records, commands, strict=True):
+    persons: dict[bytes, Person] = {}
+    for place, command in zip(places, commands, strict=True):
         if not isinstance(command, Command):
             judged.append(command)
             continue
+        record = turn.records[place]
         key = record.key
         assert key is not None  # it is the subject
         person = persons.get(key)
         if person is None:
-            stored = states.get(key)
+            stored = states.get(key) or turn.states.get(key)
             person = _NOBODY if stored is None else decode(stored)
+        staff.place = place
         decision = decide(person, command, record.timestamp, world)
         if decision.person is not person:
             persons[key] = decision.person
             staff.follow(command.subject, person, decision.person)
         judged.append((command, decision))
+    for key, person in persons.items():
+        states[key] = encode(person)
     return judged
 
 

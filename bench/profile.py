@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -133,11 +133,11 @@ def _read(message: Message) -> Command:
 
 def _answer(decider: Decider, records: list[Record], commands: list[Any], made: list[Any]) -> None:
     witness = (("witness", b"t=123;employers=12;sites=4;staff=33;rules=1"),)
-    outputs: defaultdict[str, list[Entry]] = defaultdict(list)
+    answered: list[Any] = []
     for number, record in enumerate(records):
         if number % TURN == 0:
-            outputs = defaultdict(list)
-        decider._answer(record, commands[number], made[number], witness, outputs)
+            answered.clear()
+        answered.append(decider._answer(record, commands[number], made[number], witness))
 
 
 def _encode_turns(turns: list[list[Message]], decided: list[Any]) -> None:

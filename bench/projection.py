@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 import uuid
-from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,7 +24,6 @@ import psutil
 
 from agents.deciding import Decider
 from agents.ledger.record import Record
-from agents.ledger.turn import Entry
 from bench import latency
 from bench.engines import OURS
 from bench.stage import (
@@ -123,11 +121,8 @@ def write(brokers: str, prefix: str, persons: int) -> tuple[int, int]:
                 if decision.status != "accepted":
                     raise TypeError(f"{kind}: {decision.code}")
                 states[number] = decision.person
-                outputs: defaultdict[str, list[Entry]] = defaultdict(list)
-                decider._answer(record, command, decision, (), outputs)
-                for topic, entries in outputs.items():
-                    for entry in entries:
-                        produce(producer, wire[topic], cast(bytes, entry.value), key, home)
+                for topic, entry in decider._answer(record, command, decision, ()):
+                    produce(producer, wire[topic], cast(bytes, entry.value), key, home)
                 outcomes += 1
                 events += len(decision.events)
     producer.flush()

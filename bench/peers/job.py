@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
 from typing import Any, Final, cast
 
 import orjson
@@ -11,7 +10,6 @@ from confluent_kafka import Consumer, TopicPartition
 
 from agents.deciding import Decider
 from agents.ledger.record import Record
-from agents.ledger.turn import Entry
 from bench.work import CODE_KEYS, TOPICS, seed_from_json
 from rules.authority import World
 from rules.decide import decide
@@ -83,14 +81,9 @@ class Job:
             raise TypeError(f"no command: {command}")
         person = _NOBODY if stored is None else decode(stored)
         decision = decide(person, command, timestamp, self._world)
-        outputs: defaultdict[str, list[Entry]] = defaultdict(list)
-        self._decider._answer(record, command, decision, (), outputs)
+        answered = self._decider._answer(record, command, decision, ())
         return (
-            [
-                (OUTPUTS + topic, cast(bytes, entry.value))
-                for topic, entries in outputs.items()
-                for entry in entries
-            ],
+            [(OUTPUTS + topic, cast(bytes, entry.value)) for topic, entry in answered],
             None if decision.person is person else encode(decision.person),
         )
 

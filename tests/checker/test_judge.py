@@ -14,7 +14,6 @@ from agents import deciding
 from checker.history import Ack, Log, Partition, Sighting, collect
 from checker.report import JUDGEMENTS, Report
 from rules.person import decode, encode
-from schemas import limits
 from tests.checker.village import (
     BUILDERS,
     COMMAND_TOPICS,
@@ -55,16 +54,6 @@ def test_a_clean_history_passes(village: Village) -> None:
     assert report.exit_code == 0
     silent = {name for name in JUDGEMENTS if not report.tallies[name].judged}
     assert silent == {"sightings", "probes"}
-
-
-@pytest.mark.parametrize("at_once", [1, 2, 3])
-def test_how_many_are_decided_at_once_does_not_matter(
-    village: Village, at_once: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(limits, "DECIDED_AT_ONCE_MAX", at_once)
-    other = Village().play()
-    assert other.logs == village.logs
-    assert other.states == village.states
 
 
 def test_nothing_at_all_is_not_a_pass() -> None:

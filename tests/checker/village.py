@@ -158,13 +158,15 @@ class Village:
         )
         return str(orjson.loads(sent.value or b"")["id"])
 
-    def assigned(self, person: str, approver: str = MAYOR, **more: str) -> None:
+    def assigned(
+        self, person: str, approver: str = MAYOR, employer: str = BUILDERS, **more: str
+    ) -> None:
         sent = self.send(
             "assignment.request",
             person,
-            f"/employers/{BUILDERS}",
+            f"/employers/{employer}",
             site=SITE,
-            employer=BUILDERS,
+            employer=employer,
             batch="b2",
             **more,
         )
