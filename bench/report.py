@@ -36,6 +36,14 @@ class Target:
 
 TARGETS: Final = (
     Target("over_streams", "throughput / Kafka Streams EOS v2, one thread, its better store", 1.0),
+    Target(
+        "cpu_streams-memory_over_ours", "CPU an input of Kafka Streams EOS v2 in memory / ours", 1.0
+    ),
+    Target(
+        "best_over_best",
+        "throughput / Kafka Streams EOS v2, each with the workers that suit it",
+        1.0,
+    ),
     Target("over_quix", "throughput / Quix Streams exactly once", 1.5),
     Target("over_faust", "throughput / Faust with a table, at least once", 10.0),
     Target("share_of_own", "throughput / the same loop without rules: this worker's", 0.6),
@@ -106,6 +114,9 @@ def ratios(results: Mapping[str, Any]) -> dict[str, float]:
         found |= {name: ours / other for name, other in peers.items() if other}
         if rate("realname x2"):
             found["two_over_one"] = 2 * cost("realname") / cost("realname x2")
+            if rate("streams-memory x2"):
+                theirs = max(rate(name) for name in engines if name.startswith("streams"))
+                found["best_over_best"] = max(ours, rate("realname x2")) / theirs
         for name in ("streams-rocksdb", "streams-memory", "bare-aiokafka"):
             if rate(name):
                 found[f"cpu_{name}_over_ours"] = cost(name) / cost("realname")
