@@ -6,9 +6,12 @@ committed state is left as it is until the ledger has written the verdict.
 """
 
 from base64 import b64encode
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import suppress
 from hashlib import sha256
+from operator import itemgetter
 from typing import Final, cast
 
 import msgspec
@@ -79,20 +82,22 @@ class _Unforeseen(Exception):
 class _StaffOverlay:
     """The staff view as each record of the turn sees it: with what the records before it changed.
 
-    Only `movers`, by their keys, may change theirs, and these are decided in the turn's order.
+    Only `movers`, by their keys, may change theirs. They are decided before all others, and in the
+    turn's order.
     """
 
-    def __init__(self, committed: Mapping[str, Staff], movers: Container[bytes]) -> None:
+    def __init__(self, committed: Mapping[str, Staff], movers: Container[bytes | None]) -> None:
         self._committed = committed
         self._movers = movers
         self._changes: dict[str, list[tuple[int, Staff | None]]] = {}
         self.place = 0
-        """Of the record to decide, in the turn."""
+        """Of the record that is decided next, in the turn: to be set before it is."""
 
     def get(self, person: str, /) -> Staff | None:
-        for place, record in reversed(self._changes.get(person, ())):
-            if place < self.place:
-                return record
+        if changes := self._changes.get(person):
+            before = bisect_left(changes, self.place, key=itemgetter(0))
+            if before:
+                return changes[before - 1][1]
         return self._committed.get(person)
 
     def changed(self) -> dict[str, Staff | None]:
@@ -132,22 +137,22 @@ class Decider:
         """The verdict on all records of the turn, after short steps (`agents.ledger.turn.Decide`).
 
         It is that of deciding one record after the other. But what a record sees of other persons
-        is their staff records alone, so those who cannot change theirs are decided person after
-        person: what belongs to a person is then read once, and close at hand for all of it.
+        is their staff records alone, so those who do not change theirs are decided person after
+        person: what belongs to a person is then at hand in the processor's caches for all of it.
         """
-        try:
+        with suppress(_Unforeseen):
             yield from self._decide(turn, _movers(turn))
-        except _Unforeseen:
-            yield from self._decide(turn, {record.key or b"" for record in turn.records})
+            return
+        yield from self._decide(turn, {record.key for record in turn.records})
 
-    def _decide(self, turn: Turn, movers: Container[bytes]) -> Iterator[Verdict | None]:
+    def _decide(self, turn: Turn, movers: Container[bytes | None]) -> Iterator[Verdict | None]:
         """In a step some records are read, then their codes, then they are decided, then answered,
         which is cheaper than all of it for each record (see the limit). Raises _Unforeseen."""
         staff = _StaffOverlay(cast(Mapping[str, Staff], turn.references.staff), movers)
         witness = ((WITNESS_HEADER, turn.witness),)
         states: dict[bytes, bytes] = {}
         answers: Counter[tuple[str, str]] = Counter()
-        made: list[list[tuple[str, Entry]]] = [[]] * len(turn.records)
+        made: list[Sequence[tuple[str, Entry]]] = [()] * len(turn.records)
         order = _order(turn.records, movers)
         for at in range(0, len(order), limits.DECIDED_AT_ONCE_MAX):
             if at:
@@ -264,15 +269,19 @@ _HIRES_TOPIC: Final = COMMANDS["hire.complete"][0]
 
 
 def _movers(turn: Turn) -> set[bytes]:
-    """The keys of the persons whose staff records the turn may change: those who have one, and
-    those who may get one, which takes the completion of a hire."""
-    keys = {record.key for record in turn.records if record.key is not None}
-    hired = {record.key for record in turn.records if record.topic == _HIRES_TOPIC}
+    """The keys of the persons whose staff records the turn is likely to change: of those who have
+    one, and of those who may be hired as managers. A wrong guess costs time only: of one too many
+    his place in the order, of one too few all that was decided before (`_Unforeseen`)."""
     staff = turn.references.staff
-    return {key for key in keys if key in hired or key.decode(errors="replace") in staff}
+    keys = {record.key for record in turn.records if record.key is not None}
+    movers = {key for key in keys if key.decode(errors="replace") in staff}
+    for record in turn.records:
+        if record.topic == _HIRES_TOPIC and record.key and b"manager" in (record.value or b""):
+            movers.add(record.key)
+    return movers
 
 
-def _order(records: Sequence[Record], movers: Container[bytes]) -> list[int]:
+def _order(records: Sequence[Record], movers: Container[bytes | None]) -> list[int]:
     """The places of the records in the order of deciding: those of movers as they stand, then
     those of the others, person after person."""
     first: list[int] = []

@@ -172,8 +172,8 @@ PROJECTOR_STOP_MS_MAX: Final = 4 * SECOND_MS
 
 TURN_RECORDS_MAX: Final = 16_384
 """Commands of one turn; the others wait for the next. Bounds how long other partitions wait for
-their decisions, some 0.4 s. A person's state is read and written once a turn, so larger turns cost
-less a command where persons have several waiting: of 20 commands each of 100,000 persons 7 %
+their decisions, some 0.4 s. Most persons' commands of a turn are decided in a row, so larger turns
+cost less a command where persons have several waiting: of 20 commands each of 100,000 persons 7 %
 against half as large ones."""
 
 TURN_RECORDS_LIVE_MAX: Final = 1_024

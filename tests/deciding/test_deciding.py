@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import orjson
 import pytest
@@ -11,74 +11,34 @@ from agents import deciding
 from agents.ledger.record import Record
 from agents.ledger.turn import Turn
 from schemas import limits
-from tests.checker.village import (
-    BUILDERS,
-    LI,
-    MAYOR,
-    PAINTERS,
-    PARTITIONS,
-    SITE,
-    Village,
-    someone,
-)
+from tests.checker.village import BUILDERS, LI, MAYOR, PAINTERS, SITE, Village, someone
 
-CLERK, CHEN = someone("clerk", 0), someone("chen", 0)
-"""The painters' project manager, and one whom they employ."""
+CLERK, CHEN, ZHOU = (someone(name, 0) for name in ("clerk", "chen", "zhou"))
+"""The painters' project manager, and two whom they employ."""
+
+MANAGER = {"role": "manager", "position": "project_manager"}
 
 
-def _everyone(turn: Turn) -> set[bytes]:
-    return {record.key or b"" for record in turn.records}
-
-
-class _Hurried(Village):
-    """All of the day in one turn."""
-
-    def turn(self, partition: int, **broken: Any) -> None:
-        return
-
-    def decide_at_last(self) -> None:
-        for partition in range(PARTITIONS):
-            super().turn(partition)
-
-
-@pytest.mark.parametrize("at_once", [1, 2, 3, 128])
-def test_a_turn_is_decided_as_one_record_after_the_other(
-    at_once: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def played() -> tuple[Village, _Hurried]:
-        hurried = _Hurried()
-        hurried.play()
-        hurried.decide_at_last()
-        return Village().play(), hurried
-
-    monkeypatch.setattr(limits, "DECIDED_AT_ONCE_MAX", at_once)
-    made = played()
-    with monkeypatch.context() as one_by_one:
-        one_by_one.setattr(limits, "DECIDED_AT_ONCE_MAX", 1)
-        one_by_one.setattr(deciding, "_movers", _everyone)
-        expected = played()
-    for village, other in zip(made, expected, strict=True):
-        assert village.logs == other.logs
-        assert village.states == other.states
-    assert len(_codes(made[1], LI)) > 10
-
-
-def test_persons_without_a_staff_record_are_decided_one_after_the_other() -> None:
-    """And those who have one, or whose hire is completed, before them, as they stand."""
-    persons = [LI, MAYOR, CHEN, LI, CLERK, MAYOR, LI, CHEN]
-    topics = ["confirmations"] * 4 + ["hire-requests"] + ["confirmations"] * 3
-    places = [
-        Record(topic, 0, 0, 0, person.encode(), None)
-        for topic, person in zip(topics, persons, strict=True)
-    ]
-    movers = {MAYOR.encode(), CLERK.encode()}
-    assert deciding._order(places, movers) == [1, 4, 5, 0, 3, 6, 2, 7]
-    assert deciding._order(places, {person.encode() for person in persons}) == list(range(8))
+@pytest.fixture(params=[1, 2, 3, 128], autouse=True)
+def at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "DECIDED_AT_ONCE_MAX", request.param)
 
 
 @pytest.fixture
-def village() -> Village:
-    """The mayor and the clerk manage, and Chen waits to enter; partition 0 is home of all."""
+def one_by_one() -> Iterator[Callable[[], pytest.MonkeyPatch]]:
+    """From when it is called on, turns are decided in their own order, each record by itself."""
+    with pytest.MonkeyPatch.context() as patch:
+
+        def begin() -> pytest.MonkeyPatch:
+            patch.setattr(limits, "DECIDED_AT_ONCE_MAX", 1)
+            patch.setattr(deciding, "_movers", lambda turn: {one.key for one in turn.records})
+            return patch
+
+        yield begin
+
+
+def people() -> Village:
+    """The mayor manages, and three workers may enter; partition 0 is home of all."""
     village = Village()
     for uscc in (BUILDERS, PAINTERS):
         village.put("employers", {"uscc": uscc, "name": "some", "status": "active"})
@@ -87,55 +47,132 @@ def village() -> Village:
         {"employer": PAINTERS, "type": "labor_subcontractor", "project_manager": CLERK},
     ]
     village.put("sites", {"site": SITE, "name": "Mill", "status": "active", "participants": parts})
-    village.hired(MAYOR, role="manager", position="project_manager")
+    village.hired(MAYOR, **MANAGER)
     village.assigned(MAYOR, position="project_manager")
-    village.hired(CHEN, PAINTERS, role="worker", trade="001")
-    village.assigned(CHEN, employer=PAINTERS)
+    village.hired(LI, BUILDERS, role="worker", trade="001")
+    village.assigned(LI)
+    for person in (CHEN, ZHOU):
+        village.hired(person, PAINTERS, role="worker", trade="001")
+        village.assigned(person, employer=PAINTERS)
     village.turn(0)
     return village
 
 
-def _codes(village: Village, person: str) -> list[str]:
-    return [
-        orjson.loads(one.value or b"")["data"]["code"] for one in village.of("outcomes", person)
-    ]
-
-
-def _processed(village: Village, person: str, by: str, entry: str) -> None:
+def processed(village: Village, person: str, by: str, entry: str) -> None:
     staff = f"/sites/{SITE}/staff/{by}"
     village.send("entry.process", person, staff, site=SITE, entry=entry)
 
 
-def test_a_record_sees_what_those_before_it_changed_of_staff_and_no_more(village: Village) -> None:
-    """Chen's records stand around the changes, though Chen is decided after them all."""
-    entry = village.scanned(CHEN)
-    _processed(village, CHEN, CLERK, entry)
-    village.hired(CLERK, PAINTERS, role="manager", position="project_manager")
-    _processed(village, CHEN, CLERK, entry)
+def codes(village: Village, person: str) -> list[str]:
+    outcomes = village.of("outcomes", person)
+    return [orjson.loads(outcome.value or b"")["data"]["code"] for outcome in outcomes]
+
+
+def busy() -> Village:
+    """One turn in which workers come and go, managers come and go, and nonsense comes too."""
+    village = people()
+    entries = {person: village.scanned(person) for person in (LI, CHEN, ZHOU)}
+    village.append("confirmations", 0, None, b"{}")
+    for person in (CHEN, LI, ZHOU):
+        processed(village, person, CLERK, entries[person])
+    village.send_raw("scan-events", LI.encode(), b"{", None)
+    village.hired(CLERK, PAINTERS, **MANAGER)
+    village.send_raw("confirmations", CHEN.encode(), None, None)
+    for person in (ZHOU, LI, CHEN):
+        processed(village, person, CLERK, entries[person])
+        village.scanned(person, "scan.attendance")
+        village.append("scan-events", 0, b"\xff\xfe", b"\x00\xff")
     village.send("exit.register", CHEN, f"/sites/{SITE}/staff/{MAYOR}", site=SITE)
     painters = f"/employers/{PAINTERS}"
     village.send("dismissal.request", CLERK, painters, employer=PAINTERS, reason="done")
     village.send("dismissal.agree", CLERK, f"/persons/{CLERK}", employer=PAINTERS)
-    _processed(village, CHEN, CLERK, entry)
+    for person in (LI, ZHOU, CHEN):
+        processed(village, person, CLERK, entries[person])
+        processed(village, person, MAYOR, entries[person])
     village.turn(0)
-    assert _codes(village, CHEN)[-5:] == [
+    return village
+
+
+def test_a_turn_is_decided_as_one_record_after_the_other(
+    one_by_one: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders = []
+
+    def order(records: list[Record], movers: set[bytes]) -> list[int]:
+        orders.append(_order(records, movers))
+        return orders[-1]
+
+    _order = deciding._order
+    monkeypatch.setattr(deciding, "_order", order)
+    made = busy()
+    assert orders[-1] != sorted(orders[-1])
+    one_by_one()
+    expected = busy()
+    assert orders[-1] == sorted(orders[-1])
+    assert made.logs == expected.logs
+    assert made.states == expected.states
+    assert made.judge().violations == []
+
+
+def test_who_may_change_staff_records_is_decided_first_and_others_person_after_person() -> None:
+    persons = [LI, MAYOR, CHEN, LI, CLERK, MAYOR, LI, CHEN]
+    records = [Record("confirmations", 0, 0, 0, person.encode(), None) for person in persons]
+    movers = {MAYOR.encode(), CLERK.encode()}
+    assert deciding._order(records, movers) == [1, 4, 5, 0, 3, 6, 2, 7]
+    assert deciding._order(records, {person.encode() for person in persons}) == list(range(8))
+
+
+def test_a_record_sees_what_those_before_it_changed_of_staff_and_no_more() -> None:
+    """Chen's records stand around the changes, though Chen is decided after them all."""
+    village = people()
+    entry = village.scanned(CHEN)
+    processed(village, CHEN, CLERK, entry)
+    village.hired(CLERK, PAINTERS, **MANAGER)
+    processed(village, CHEN, CLERK, entry)
+    village.send("exit.register", CHEN, f"/sites/{SITE}/staff/{MAYOR}", site=SITE)
+    painters = f"/employers/{PAINTERS}"
+    village.send("dismissal.request", CLERK, painters, employer=PAINTERS, reason="done")
+    village.send("dismissal.agree", CLERK, f"/persons/{CLERK}", employer=PAINTERS)
+    processed(village, CHEN, CLERK, entry)
+    village.turn(0)
+    assert codes(village, CHEN)[-5:] == [
         "accepted",
         "not_authorized",
         "accepted",
         "accepted",
         "not_authorized",
     ]
-    assert village.judge().violations == []
 
 
-def test_a_change_that_was_not_foreseen_is_seen_all_the_same(village: Village) -> None:
+def test_a_change_that_was_not_foreseen_is_seen_all_the_same(
+    one_by_one: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The view of staff does not know the clerk yet, whose record changes amid Chen's."""
-    village.hired(CLERK, PAINTERS, role="manager", position="project_manager")
-    village.turn(0)
-    entry = village.scanned(CHEN)
-    _processed(village, CHEN, CLERK, entry)
-    village.assigned(CLERK, employer=PAINTERS, position="project_manager")
-    _processed(village, CHEN, CLERK, entry)
-    village.turn(0, stale=["staff"])
-    assert CLERK not in village.references.staff
-    assert _codes(village, CHEN)[-3:] == ["accepted", "not_authorized", "accepted"]
+
+    def surprising() -> Village:
+        village = people()
+        village.hired(CLERK, PAINTERS, **MANAGER)
+        village.turn(0)
+        entry = village.scanned(CHEN)
+        processed(village, CHEN, CLERK, entry)
+        village.assigned(CLERK, employer=PAINTERS, position="project_manager")
+        processed(village, CHEN, CLERK, entry)
+        village.turn(0, stale=["staff"])
+        assert CLERK not in village.references.staff
+        return village
+
+    guesses = []
+
+    def movers(turn: Turn) -> set[bytes]:
+        guesses.append(_movers(turn))
+        return guesses[-1]
+
+    _movers = deciding._movers
+    monkeypatch.setattr(deciding, "_movers", movers)
+    made = surprising()
+    assert CLERK.encode() not in guesses[-1]
+    assert codes(made, CHEN)[-3:] == ["accepted", "not_authorized", "accepted"]
+    one_by_one()
+    expected = surprising()
+    assert made.logs == expected.logs
+    assert made.states == expected.states

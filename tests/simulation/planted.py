@@ -160,7 +160,7 @@ BUGS = (
     Bug(
         "staff changes of the turn are not seen in it",
         400,
-        (Change(deciding._StaffOverlay, "get", "if place < self.place:", "if False:"),),
+        (Change(deciding._StaffOverlay, "get", "if before:", "if False:"),),
     ),
     Bug(
         "a turn does not wait for the staff records of the turn before it",
