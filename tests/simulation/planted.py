@@ -163,6 +163,18 @@ BUGS = (
         (Change(deciding._StaffOverlay, "get", "if before:", "if False:"),),
     ),
     Bug(
+        "staff changes are seen by records of the turn before them",
+        1_000,
+        (
+            Change(
+                deciding._StaffOverlay,
+                "get",
+                "before = bisect_left(changes, self.place, key=itemgetter(0))",
+                "before = len(changes)",
+            ),
+        ),
+    ),
+    Bug(
         "a turn does not wait for the staff records of the turn before it",
         100,
         (Change(ledger.Owner, "_turns_to_barrier", "if changed_staff:", "if False:"),),
