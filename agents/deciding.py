@@ -274,11 +274,12 @@ def _movers(turn: Turn) -> set[bytes]:
     his place in the order, of one too few all that was decided before (`_Unforeseen`)."""
     staff = turn.references.staff
     keys = {record.key for record in turn.records if record.key is not None}
-    movers = {key for key in keys if key.decode(errors="replace") in staff}
-    for record in turn.records:
-        if record.topic == _HIRES_TOPIC and record.key and b"manager" in (record.value or b""):
-            movers.add(record.key)
-    return movers
+    hired = {
+        record.key
+        for record in turn.records
+        if record.topic == _HIRES_TOPIC and b"manager" in (record.value or b"")
+    }
+    return {key for key in keys if key in hired or key.decode(errors="replace") in staff}
 
 
 def _order(records: Sequence[Record], movers: Container[bytes | None]) -> list[int]:

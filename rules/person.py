@@ -85,6 +85,7 @@ class Tenure(Part, frozen=True):
     to_ms: int
 
     def holds(self, at_ms: int) -> bool:
+        """Whether a time, in Unix milliseconds, lies in it."""
         return self.from_ms <= at_ms <= self.to_ms
 
 

@@ -189,6 +189,9 @@ class Village:
         )
         return str(orjson.loads(sent.value or b"")["id"])
 
+    def processed(self, person: str, entry: str, by: str = MAYOR) -> None:
+        self.send("entry.process", person, f"/sites/{SITE}/staff/{by}", site=SITE, entry=entry)
+
     def play(self) -> Village:
         """A day in the village: every kind of table gets rows, staff is changed and used within a
         turn, there are duplicates, rejections, dead letters, and a person with two offers."""
@@ -208,14 +211,7 @@ class Village:
         for person in (LI, WU):
             self.assigned(person)
             self.decide_all()
-            entry = self.scanned(person)
-            self.send(
-                "entry.process",
-                person,
-                f"/sites/{SITE}/staff/{MAYOR}",
-                site=SITE,
-                entry=entry,
-            )
+            self.processed(person, self.scanned(person))
             self.decide_all()
             self.scanned(person, "scan.attendance")
         self.send("hire.refuse", LI, f"/persons/{LI}", offer="none", id="twice")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 import orjson
 import pytest
 
@@ -24,17 +22,10 @@ def at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(limits, "DECIDED_AT_ONCE_MAX", request.param)
 
 
-@pytest.fixture
-def one_by_one() -> Iterator[Callable[[], pytest.MonkeyPatch]]:
-    """From when it is called on, turns are decided in their own order, each record by itself."""
-    with pytest.MonkeyPatch.context() as patch:
-
-        def begin() -> pytest.MonkeyPatch:
-            patch.setattr(limits, "DECIDED_AT_ONCE_MAX", 1)
-            patch.setattr(deciding, "_movers", lambda turn: {one.key for one in turn.records})
-            return patch
-
-        yield begin
+def one_by_one(patch: pytest.MonkeyPatch) -> None:
+    """From now on turns are decided in their own order, each record by itself."""
+    patch.setattr(limits, "DECIDED_AT_ONCE_MAX", 1)
+    patch.setattr(deciding, "_movers", lambda turn: {one.key for one in turn.records})
 
 
 def people() -> Village:
@@ -58,9 +49,11 @@ def people() -> Village:
     return village
 
 
-def processed(village: Village, person: str, by: str, entry: str) -> None:
-    staff = f"/sites/{SITE}/staff/{by}"
-    village.send("entry.process", person, staff, site=SITE, entry=entry)
+def dismissed(village: Village) -> None:
+    """The clerk."""
+    painters = f"/employers/{PAINTERS}"
+    village.send("dismissal.request", CLERK, painters, employer=PAINTERS, reason="done")
+    village.send("dismissal.agree", CLERK, f"/persons/{CLERK}", employer=PAINTERS)
 
 
 def codes(village: Village, person: str) -> list[str]:
@@ -74,28 +67,24 @@ def busy() -> Village:
     entries = {person: village.scanned(person) for person in (LI, CHEN, ZHOU)}
     village.append("confirmations", 0, None, b"{}")
     for person in (CHEN, LI, ZHOU):
-        processed(village, person, CLERK, entries[person])
+        village.processed(person, entries[person], by=CLERK)
     village.send_raw("scan-events", LI.encode(), b"{", None)
     village.hired(CLERK, PAINTERS, **MANAGER)
     village.send_raw("confirmations", CHEN.encode(), None, None)
     for person in (ZHOU, LI, CHEN):
-        processed(village, person, CLERK, entries[person])
+        village.processed(person, entries[person], by=CLERK)
         village.scanned(person, "scan.attendance")
         village.append("scan-events", 0, b"\xff\xfe", b"\x00\xff")
     village.send("exit.register", CHEN, f"/sites/{SITE}/staff/{MAYOR}", site=SITE)
-    painters = f"/employers/{PAINTERS}"
-    village.send("dismissal.request", CLERK, painters, employer=PAINTERS, reason="done")
-    village.send("dismissal.agree", CLERK, f"/persons/{CLERK}", employer=PAINTERS)
+    dismissed(village)
     for person in (LI, ZHOU, CHEN):
-        processed(village, person, CLERK, entries[person])
-        processed(village, person, MAYOR, entries[person])
+        village.processed(person, entries[person], by=CLERK)
+        village.processed(person, entries[person])
     village.turn(0)
     return village
 
 
-def test_a_turn_is_decided_as_one_record_after_the_other(
-    one_by_one: Callable[[], object], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_turn_is_decided_as_one_record_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     orders = []
 
     def order(records: list[Record], movers: set[bytes]) -> list[int]:
@@ -106,7 +95,7 @@ def test_a_turn_is_decided_as_one_record_after_the_other(
     monkeypatch.setattr(deciding, "_order", order)
     made = busy()
     assert orders[-1] != sorted(orders[-1])
-    one_by_one()
+    one_by_one(monkeypatch)
     expected = busy()
     assert orders[-1] == sorted(orders[-1])
     assert made.logs == expected.logs
@@ -126,14 +115,12 @@ def test_a_record_sees_what_those_before_it_changed_of_staff_and_no_more() -> No
     """Chen's records stand around the changes, though Chen is decided after them all."""
     village = people()
     entry = village.scanned(CHEN)
-    processed(village, CHEN, CLERK, entry)
+    village.processed(CHEN, entry, by=CLERK)
     village.hired(CLERK, PAINTERS, **MANAGER)
-    processed(village, CHEN, CLERK, entry)
+    village.processed(CHEN, entry, by=CLERK)
     village.send("exit.register", CHEN, f"/sites/{SITE}/staff/{MAYOR}", site=SITE)
-    painters = f"/employers/{PAINTERS}"
-    village.send("dismissal.request", CLERK, painters, employer=PAINTERS, reason="done")
-    village.send("dismissal.agree", CLERK, f"/persons/{CLERK}", employer=PAINTERS)
-    processed(village, CHEN, CLERK, entry)
+    dismissed(village)
+    village.processed(CHEN, entry, by=CLERK)
     village.turn(0)
     assert codes(village, CHEN)[-5:] == [
         "accepted",
@@ -145,7 +132,7 @@ def test_a_record_sees_what_those_before_it_changed_of_staff_and_no_more() -> No
 
 
 def test_a_change_that_was_not_foreseen_is_seen_all_the_same(
-    one_by_one: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The view of staff does not know the clerk yet, whose record changes amid Chen's."""
 
@@ -154,9 +141,9 @@ def test_a_change_that_was_not_foreseen_is_seen_all_the_same(
         village.hired(CLERK, PAINTERS, **MANAGER)
         village.turn(0)
         entry = village.scanned(CHEN)
-        processed(village, CHEN, CLERK, entry)
+        village.processed(CHEN, entry, by=CLERK)
         village.assigned(CLERK, employer=PAINTERS, position="project_manager")
-        processed(village, CHEN, CLERK, entry)
+        village.processed(CHEN, entry, by=CLERK)
         village.turn(0, stale=["staff"])
         assert CLERK not in village.references.staff
         return village
@@ -172,7 +159,7 @@ def test_a_change_that_was_not_foreseen_is_seen_all_the_same(
     made = surprising()
     assert CLERK.encode() not in guesses[-1]
     assert codes(made, CHEN)[-3:] == ["accepted", "not_authorized", "accepted"]
-    one_by_one()
+    one_by_one(monkeypatch)
     expected = surprising()
     assert made.logs == expected.logs
     assert made.states == expected.states
