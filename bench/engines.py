@@ -146,16 +146,37 @@ def _limit(module: str) -> Callable[[Run], object]:
 
 OURS: Final = Engine("realname", "this project, one worker, exactly once", _ours(1))
 
+# Those who are compared run next to each other: limits, ours, Kafka Streams.
 ENGINES: Final = (
+    Engine(
+        "bare-aiokafka",
+        "a loop that only moves bytes: aiokafka",
+        _limit("bench.peers.bare_aiokafka"),
+        judged=False,
+    ),
+    Engine(
+        "bare-confluent",
+        "a loop that only moves bytes: librdkafka",
+        _limit("bench.peers.bare_confluent"),
+        judged=False,
+        short=False,
+    ),
+    Engine(
+        "realname no rules",
+        "this project, one worker that accepts everything",
+        _ours(1, "bench.peers.no_rules"),
+        judged=False,
+        short=False,
+    ),
     OURS,
-    Engine("realname x2", "this project, two workers", _ours(2)),
+    Engine("streams-memory", "Kafka Streams, EOS v2, in memory, 1 thread", streams("memory")),
     Engine(
         "streams-rocksdb",
         "Kafka Streams, EOS v2, RocksDB, 1 thread",
         streams("rocksdb"),
         short=False,
     ),
-    Engine("streams-memory", "Kafka Streams, EOS v2, in memory, 1 thread", streams("memory")),
+    Engine("realname x2", "this project, two workers", _ours(2)),
     Engine("streams-memory x2", "the same, 2 threads", streams("memory", 2), short=False),
     Engine(
         "streams-memory waits",
@@ -171,24 +192,4 @@ ENGINES: Final = (
     ),
     # Of a few commands in a hundred it never tells what became of them.
     Engine("faust", "Faust agent with a table, at least once", _faust, slow=0.1, answers=0.95),
-    Engine(
-        "realname no rules",
-        "this project, one worker that accepts everything",
-        _ours(1, "bench.peers.no_rules"),
-        judged=False,
-        short=False,
-    ),
-    Engine(
-        "bare-aiokafka",
-        "a loop that only moves bytes: aiokafka",
-        _limit("bench.peers.bare_aiokafka"),
-        judged=False,
-    ),
-    Engine(
-        "bare-confluent",
-        "a loop that only moves bytes: librdkafka",
-        _limit("bench.peers.bare_confluent"),
-        judged=False,
-        short=False,
-    ),
 )
