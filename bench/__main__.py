@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import tempfile
 from dataclasses import asdict
@@ -262,6 +263,8 @@ def main() -> None:
         baseline |= report.ratios_by_size(report.read(arguments.results))
         report.BASELINE.write_text(json.dumps(baseline, indent=1, sort_keys=True) + "\n", "utf-8")
     else:
+        # Who is ended stops what it started, as after Ctrl-C.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         with tempfile.TemporaryDirectory(prefix="realname-bench-") as home:
             asyncio.run(_run(arguments, console, Path(home)))
 
