@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import orjson
 import pytest
 
 from agents import deciding
 from agents.ledger.record import Record
-from agents.ledger.turn import Turn
 from schemas import limits
 from tests.checker.village import BUILDERS, LI, MAYOR, PAINTERS, SITE, Village, someone
 
@@ -26,6 +27,19 @@ def one_by_one(patch: pytest.MonkeyPatch) -> None:
     """From now on turns are decided in their own order, each record by itself."""
     patch.setattr(limits, "DECIDED_AT_ONCE_MAX", 1)
     patch.setattr(deciding, "_movers", lambda turn: {one.key for one in turn.records})
+
+
+def returned(patch: pytest.MonkeyPatch, name: str) -> list[Any]:
+    """What the function of `deciding` returns from now on, a call after the other."""
+    function = getattr(deciding, name)
+    noted = []
+
+    def noting(*arguments: Any) -> Any:
+        noted.append(function(*arguments))
+        return noted[-1]
+
+    patch.setattr(deciding, name, noting)
+    return noted
 
 
 def people() -> Village:
@@ -85,14 +99,7 @@ def busy() -> Village:
 
 
 def test_a_turn_is_decided_as_one_record_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    orders = []
-
-    def order(records: list[Record], movers: set[bytes]) -> list[int]:
-        orders.append(_order(records, movers))
-        return orders[-1]
-
-    _order = deciding._order
-    monkeypatch.setattr(deciding, "_order", order)
+    orders = returned(monkeypatch, "_order")
     made = busy()
     assert orders[-1] != sorted(orders[-1])
     one_by_one(monkeypatch)
@@ -148,14 +155,7 @@ def test_a_change_that_was_not_foreseen_is_seen_all_the_same(
         assert CLERK not in village.references.staff
         return village
 
-    guesses = []
-
-    def movers(turn: Turn) -> set[bytes]:
-        guesses.append(_movers(turn))
-        return guesses[-1]
-
-    _movers = deciding._movers
-    monkeypatch.setattr(deciding, "_movers", movers)
+    guesses = returned(monkeypatch, "_movers")
     made = surprising()
     assert CLERK.encode() not in guesses[-1]
     assert codes(made, CHEN)[-3:] == ["accepted", "not_authorized", "accepted"]
