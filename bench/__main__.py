@@ -24,8 +24,8 @@ from bench.engines import (
     STREAMS_LOCK,
     Engine,
 )
-from bench.stage import ROOT, Failed, prepare
-from bench.throughput import Measured, check, measure, summary
+from bench.stage import ROOT, Failed, Loaded, prepare
+from bench.throughput import Measured, check, measure, summary, waiting
 from bench.work import Shape
 from local import artifacts
 from local.broker import Broker
@@ -66,7 +66,7 @@ class Bench:
         self, names: list[str], sizes: list[int], before: dict[str, Any]
     ) -> dict[str, Any]:
         """{size: {engine: summary}}; adds to what was measured before."""
-        warm = 100_000 if self.full else 30_000
+        warm = 100_000 if self.full else 15_000
         out = {size: dict(engines) for size, engines in before.items()}
         for size in sizes or ([300_000, 2_000_000] if self.full else [60_000]):
             engines = self._engines(names)
@@ -88,36 +88,42 @@ class Bench:
         engines: list[Engine],
         runs: dict[str, list[Measured]],
     ) -> None:
-        self.console.print(f"making {size + warm:,} inputs")
-        prepared = prepare(Shape(size + warm), max(1, size // 100_000))
-        for repeat in range(self.repeats if self.full else 1):
-            # Rotated, and back every second time: nobody is always the first or the last, and a
-            # machine that gets slower meanwhile meets those who are next to each other alike.
-            turn = engines[repeat:] + engines[:repeat]
-            for engine in turn[::-1] if repeat % 2 else turn:
-                if repeat and size >= LARGE and engine.name not in CLOSEST:
-                    continue
-                try:
-                    one = await measure(
-                        self.broker.bootstrap, self._pid, engine, prepared, warm, self.home / "runs"
-                    )
-                except Failed as error:
-                    self._note(engine.name, error)
-                    continue
-                runs[engine.name].append(one)
-                wrong = f", {one.different} wrong: {one.example}" if one.different else ""
-                self.console.print(
-                    f"{engine.name}: {one.per_s:,.0f}/s, {one.cpu_us:.1f} µs"
-                    f" (others: {one.others:.2f} cores){wrong}"
-                )
+        self.console.print(f"making {size + 2 * warm:,} inputs")
+        prepared = prepare(Shape(size + 2 * warm), max(1, size // 100_000))
+        async with waiting(self.broker.bootstrap, prepared) as loaded:
+            for repeat in range(self.repeats if self.full else 1):
+                # Rotated, and back every second time: nobody is always the first or the last, and
+                # a machine that gets slower meanwhile meets those who are next to each other alike.
+                turn = engines[repeat:] + engines[:repeat]
+                for engine in turn[::-1] if repeat % 2 else turn:
+                    if repeat and size >= LARGE and engine.name not in CLOSEST:
+                        continue
+                    await self._measure(engine, loaded, warm, runs[engine.name])
+
+    async def _measure(
+        self, engine: Engine, loaded: Loaded, warm: int, runs: list[Measured]
+    ) -> None:
+        try:
+            one = await measure(
+                self.broker.bootstrap, self._pid, engine, loaded, warm, self.home / "runs"
+            )
+        except Failed as error:
+            self._note(engine.name, error)
+            return
+        runs.append(one)
+        wrong = f", {one.different} wrong: {one.example}" if one.different else ""
+        self.console.print(
+            f"{engine.name}: {one.per_s:,.0f}/s, {one.cpu_us:.1f} µs"
+            f" (others: {one.others:.2f} cores){wrong}"
+        )
 
     async def check(self, names: list[str]) -> dict[str, str]:
-        """{engine: how many of its answers are the rules'}, of a stream that waits for it.
+        """{engine: how many of its answers are the rules'}, of a stream that arrives meanwhile.
 
         Also what warms the broker up: the first engine to be measured would pay for that.
         """
         out = {}
-        # The short form compares what was answered while it was measured.
+        # What waits for them is compared when they are measured.
         engines = self._engines(names) if names or self.full else [OURS]
         for engine in engines:
             if not engine.judged:

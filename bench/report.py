@@ -240,7 +240,7 @@ def page(results: Mapping[str, Any]) -> str:
             ),
         ]  # fmt: skip
     if "check" in results:
-        out += ["## Answers to a stream that waits", _rows(
+        out += ["## Answers to a stream that arrives while it is worked on", _rows(
             ("engine", "right"), results["check"].items())]  # fmt: skip
     if "latency" in results:
         names = ("p50_ms", "p99_ms", "p999_ms", "max_ms")

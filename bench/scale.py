@@ -36,7 +36,7 @@ from bench.stage import (
     produce,
     python,
 )
-from bench.throughput import measure
+from bench.throughput import measure, waiting
 from bench.work import Shape, Work, state_of
 from deployment import topics
 from rules.person import encode
@@ -165,9 +165,10 @@ async def _cost(
     """Working off the same number of scans with more persons or partitions."""
     found = []
     for persons, partitions in shapes:
-        shape = Shape(150_000, persons=persons, partitions=partitions, moving=False)
+        shape = Shape(180_000, persons=persons, partitions=partitions, moving=False)
         prepared = prepare(shape, max(1, persons // 2_000))
-        one = await measure(brokers, broker_pid, OURS, prepared, 30_000, home / "runs")
+        async with waiting(brokers, prepared) as loaded:
+            one = await measure(brokers, broker_pid, OURS, loaded, 30_000, home / "runs")
         found.append(
             {
                 "persons": persons,

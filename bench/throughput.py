@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import statistics
-import time
 import uuid
-from collections.abc import AsyncIterator
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 from bench.engines import Engine
 from bench.stage import (
     Found,
+    Loaded,
     Prepared,
     Run,
     Sampler,
@@ -43,43 +44,38 @@ class Measured:
     missing: int
     twice: int
     events: int
-    poured_s: float
-    """How long the loading took, while the engine worked already."""
     load_average: float
     others: float
     """Cores that neither engine nor broker took: the harness, and whatever else ran."""
 
 
 async def measure(
-    brokers: str, broker_pid: int, engine: Engine, prepared: Prepared, warm: int, home: Path
+    brokers: str, broker_pid: int, engine: Engine, loaded: Loaded, warm: int, home: Path
 ) -> Measured:
-    """Let the engine work off the first `warm` inputs, then, and this counts, all the others.
+    """Let the engine work off a stream that is there before it starts, and count in the middle.
 
-    These are loaded within a second or two while it begins on them; it ends with the last
-    outcome's time at the broker. Raises Failed when the engine does not do its work.
+    The first `warm` inputs and as many of the last are not counted. Nothing is loaded meanwhile.
+    Raises Failed when the engine does not do its work.
     """
     load_average = os.getloadavg()[0]
-    messages = prepared.messages
-    inputs = len(messages) - warm
-    async with _begun(brokers, broker_pid, engine, prepared, warm, home) as (run, sampler):
-        sampler.until_done(warm * engine.answers)
-        began_at = time.time()
-        pour(brokers, run.loaded.prefix, messages[warm:])
-        poured_s = time.time() - began_at
+    messages = loaded.prepared.messages
+    async with _begun(brokers, broker_pid, engine, loaded, home) as (run, sampler):
         sampler.until_done(len(messages) * engine.answers)
         sampler.stop()
         run.stop()
         found = read_back(run) if engine.judged else None
-        times = found.times_ms if found is not None else read_times(run)
-    samples, end_at = sampler.samples, times[-1] / 1000
+        times_ms = found.times_ms if found is not None else read_times(run)
+    samples = sampler.samples
+    began_ms, end_ms, inputs = middle(times_ms, len(times_ms) * warm // len(messages))
     spent = [
-        samples.cpu(column, end_at) - samples.cpu(column, began_at)
+        samples.cpu(column, end_ms / 1000) - samples.cpu(column, began_ms / 1000)
         for column in (samples.engine_s, samples.broker_s, samples.busy_s)
     ]
+    took_s = (end_ms - began_ms) / 1000
     return Measured(
         engine=engine.name,
         inputs=inputs,
-        per_s=inputs / (end_at - began_at),
+        per_s=inputs / took_s,
         cpu_us=spent[0] / inputs * 1e6,
         broker_us=spent[1] / inputs * 1e6,
         rss_mb=samples.rss_max / (1 << 20),
@@ -89,38 +85,65 @@ async def measure(
         missing=len(messages) - found.distinct if found else 0,
         twice=len(found.times_ms) - found.distinct if found else 0,
         events=found.events_written if found else 0,
-        poured_s=poured_s,
         load_average=load_average,
-        others=(spent[2] - spent[0] - spent[1]) / (end_at - began_at),
+        others=(spent[2] - spent[0] - spent[1]) / took_s,
     )
+
+
+def middle(times_ms: Sequence[int], part: int) -> tuple[int, int, int]:
+    """When it begins and ends, and how many outcomes come after the one and up to the other.
+
+    `times_ms` are the broker's, in order; many outcomes have one time. About `part` at each end
+    are left out: at both moments the engine is in full work, neither warming up nor running dry.
+    """
+    began_ms, end_ms = times_ms[part], times_ms[-part - 1]
+    return began_ms, end_ms, bisect_right(times_ms, end_ms) - bisect_right(times_ms, began_ms)
 
 
 async def check(
     brokers: str, broker_pid: int, engine: Engine, prepared: Prepared, home: Path
 ) -> Found:
-    """What the engine answers to a stream that is there before it starts: the same rules?
+    """What the engine answers to a stream that arrives while it works: still as the rules do?
 
     Raises Failed.
     """
-    inputs = len(prepared.messages)
-    async with _begun(brokers, broker_pid, engine, prepared, inputs, home) as (run, sampler):
-        sampler.until_done(inputs * engine.answers)
+    messages = prepared.messages
+    there = len(messages) // 10
+    async with (
+        waiting(brokers, prepared, there) as loaded,
+        _begun(brokers, broker_pid, engine, loaded, home) as (run, sampler),
+    ):
+        sampler.until_done(1)
+        pour(brokers, loaded.prefix, messages[there:])
+        sampler.until_done(len(messages) * engine.answers)
         sampler.stop()
         run.stop()
         return read_back(run)
 
 
 @asynccontextmanager
-async def _begun(
-    brokers: str, broker_pid: int, engine: Engine, prepared: Prepared, inputs: int, home: Path
-) -> AsyncIterator[tuple[Run, Sampler]]:
-    """The engine on topics of its own, where so many inputs wait for it."""
+async def waiting(
+    brokers: str, prepared: Prepared, inputs: int | None = None
+) -> AsyncIterator[Loaded]:
+    """The stream, or its first inputs, in topics of its own, which are deleted in the end."""
     prefix = f"w{uuid.uuid4().hex[:8]}."
     loaded = await open_topics(brokers, prefix, prepared)
-    run = Run(brokers, loaded, prefix + "out.", home / engine.name.replace(" ", "-"))
-    shutil.rmtree(run.home, ignore_errors=True)
     try:
         pour(brokers, prefix, prepared.messages[:inputs])
+        yield loaded
+    finally:
+        drop_topics(brokers, prefix)
+
+
+@asynccontextmanager
+async def _begun(
+    brokers: str, broker_pid: int, engine: Engine, loaded: Loaded, home: Path
+) -> AsyncIterator[tuple[Run, Sampler]]:
+    """The engine at work, with output topics of its own."""
+    outputs = f"{loaded.prefix}{uuid.uuid4().hex[:8]}."
+    run = Run(brokers, loaded, outputs, home / engine.name.replace(" ", "-"))
+    shutil.rmtree(run.home, ignore_errors=True)
+    try:
         await engine.begin(run)  # type: ignore[misc]
         sampler = Sampler(run, broker_pid)
         try:
@@ -129,7 +152,7 @@ async def _begun(
             sampler.stop()
     finally:
         run.stop()
-        drop_topics(brokers, prefix)
+        drop_topics(brokers, outputs)
         shutil.rmtree(run.home / "state", ignore_errors=True)
 
 

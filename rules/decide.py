@@ -110,7 +110,7 @@ def decide(person: Person, command: Command, now_ms: int, world: World) -> Decis
     for event in events:
         if event.type == "offer.parked":
             code = AWAITING_VERIFICATION
-    remember(decided, command.key_digest, command.content_digest, command.at_ms, code, now_ms)
+    remember(decided, command, code, now_ms)
     return Decision("accepted", code, decided.version, events, decided)
 
 
@@ -133,5 +133,5 @@ def _rejected(person: Person, code: str) -> Decision:
 def _rejected_for_good(person: Person, code: str, command: Command, now_ms: int) -> Decision:
     """Rejected, and remembered: sent again, the command gets the same answer."""
     person = replace(person)
-    remember(person, command.key_digest, command.content_digest, command.at_ms, code, now_ms)
+    remember(person, command, code, now_ms)
     return Decision("rejected", code, person.version, [], person)

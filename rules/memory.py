@@ -10,7 +10,7 @@ from typing import Final
 from rules import packed
 from rules.person import Person
 from schemas.limits import DAY_MS, PAST_MS_MAX, SEEN_IDS_MAX
-from schemas.reading import CONTENT_DIGEST_BYTES, KEY_DIGEST_BYTES
+from schemas.reading import CONTENT_DIGEST_BYTES, KEY_DIGEST_BYTES, Command
 from schemas.reasons import CODE_AT, NUMBER_OF
 from schemas.value import Value
 
@@ -44,14 +44,7 @@ def recall(person: Person, key_digest: bytes) -> Seen | None:
     return Seen(content_digest, CODE_AT[time_and_code & 0xFF], version)
 
 
-def remember(
-    person: Person,
-    key_digest: bytes,
-    content_digest: bytes,
-    at_ms: int,
-    code: str,
-    now_ms: int,
-) -> None:
+def remember(person: Person, command: Command, code: str, now_ms: int) -> None:
     """Adds an answer to `person`, which must be a fresh copy; forgets what is too old."""
     seen = person.seen
     if seen and _time(seen, 0) < now_ms - _KEPT_MS:
@@ -59,7 +52,10 @@ def remember(
         person.seen_floor_ms = max(person.seen_floor_ms, now_ms - PAST_MS_MAX - 1)
         seen = packed.since(seen, now_ms - PAST_MS_MAX, _time, _RECORD_BYTES)
     seen += _RECORD.pack(
-        key_digest, content_digest, at_ms << _CODE_BITS | NUMBER_OF[code], person.version
+        command.key_digest,
+        command.content_digest,
+        command.at_ms << _CODE_BITS | NUMBER_OF[code],
+        person.version,
     )
     if len(seen) > _SEEN_BYTES_MAX:
         seen, forgotten_ms = packed.without_earliest(seen, _time, _RECORD_BYTES)

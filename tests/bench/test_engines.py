@@ -10,7 +10,7 @@ import pytest
 
 from bench.engines import ENGINES
 from bench.stage import ROOT, prepare
-from bench.throughput import measure
+from bench.throughput import measure, middle, waiting
 from bench.work import Shape
 
 
@@ -18,11 +18,21 @@ from bench.work import Shape
 async def test_an_engine_answers_as_the_rules_do(name: str, broker: str, tmp_path: Path) -> None:
     engine = next(engine for engine in ENGINES if engine.name == name)
     prepared = prepare(Shape(3_000, partitions=4))
-    found = await measure(broker, os.getpid(), engine, prepared, 500, tmp_path)
+    async with waiting(broker, prepared) as loaded:
+        found = await measure(broker, os.getpid(), engine, loaded, 500, tmp_path)
     assert found.compared == len(prepared.messages)
     assert found.different == 0, found.example
     assert (found.missing, found.twice) == (0, 0)
     assert found.events == prepared.events
+
+
+def test_what_is_counted_is_what_came_between_two_moments() -> None:
+    """A turn's outcomes have one time: those of the first moment were made before it."""
+    times_ms = [1_000] * 4 + [2_000] * 4 + [3_000] * 4 + [4_000] * 4
+    assert middle(times_ms, 0) == (1_000, 4_000, 12)
+    assert middle(times_ms, 3) == (1_000, 4_000, 12)
+    assert middle(times_ms, 4) == (2_000, 3_000, 4)
+    assert middle(times_ms, 5) == (2_000, 3_000, 4)
 
 
 def test_a_peer_needs_no_package_that_its_environment_has_not() -> None:
