@@ -24,8 +24,8 @@ from bench.engines import (
     STREAMS_LOCK,
     Engine,
 )
-from bench.stage import ROOT, Failed, Loaded, prepare
-from bench.throughput import Measured, check, measure, summary, waiting
+from bench.stage import ROOT, Failed, Loaded, prepare, waiting
+from bench.throughput import Measured, check, measure, summary
 from bench.work import Shape
 from local import artifacts
 from local.broker import Broker

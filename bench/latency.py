@@ -9,8 +9,8 @@ import shutil
 import signal
 import subprocess
 import time
-import uuid
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -23,11 +23,9 @@ from bench.stage import (
     Failed,
     Run,
     cpu_seconds,
-    drop_topics,
-    open_topics,
-    pour,
     prepare,
     python,
+    waiting,
 )
 from bench.work import TOPICS, Shape, Work
 from deployment.catalog import load_catalog
@@ -173,22 +171,20 @@ class Live:
         return engines, cpu_seconds(self._broker)
 
 
-async def up(brokers: str, broker_pid: int, engine: Engine, shape: Shape, home: Path) -> Live:
-    """Start the engine on topics with an empty stream. `down` ends it."""
-    prefix = f"l{uuid.uuid4().hex[:8]}."
-    prepared = prepare(shape)
-    loaded = await open_topics(brokers, prefix, prepared)
-    pour(brokers, prefix, prepared.messages)
-    run = Run(brokers, loaded, prefix + "out.", home / "latency")
-    shutil.rmtree(run.home, ignore_errors=True)
-    await engine.begin(run)  # type: ignore[misc]
-    await asyncio.sleep(5)
-    return Live(engine.name, brokers, broker_pid, run)
-
-
-def down(live: Live) -> None:
-    live.run.stop()
-    drop_topics(live.brokers, live.run.loaded.prefix)
+@asynccontextmanager
+async def up(
+    brokers: str, broker_pid: int, engine: Engine, shape: Shape, home: Path
+) -> AsyncIterator[Live]:
+    """The engine at work, on topics that begin with a short stream."""
+    async with waiting(brokers, prepare(shape)) as loaded:
+        run = Run(brokers, loaded, loaded.prefix + "out.", home / "latency")
+        shutil.rmtree(run.home, ignore_errors=True)
+        try:
+            await engine.begin(run)  # type: ignore[misc]
+            await asyncio.sleep(5)
+            yield Live(engine.name, brokers, broker_pid, run)
+        finally:
+            run.stop()
 
 
 async def measure(
@@ -208,12 +204,9 @@ async def measure(
     """
     # A few inputs, so that there is a stream to begin with.
     shape = Shape(1_000, persons=PERSONS, moving=False, partitions=partitions)
-    live = await up(brokers, broker_pid, engine, shape, home)
     found = []
-    try:
+    async with up(brokers, broker_pid, engine, shape, home) as live:
         await live.send(2_000, 0, warm_s, others)
         for per_s in rates:
             found.append(await live.send(per_s, 3, seconds, others))
-    finally:
-        down(live)
     return found

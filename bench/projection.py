@@ -163,22 +163,21 @@ async def beside(brokers: str, broker_pid: int, database: Database, home: Path) 
     """500 scans a second, first alone, then while a projector catches up with a long history."""
     shape = Shape(1_000, persons=latency.PERSONS, moving=False)
     others = latency.other_topics()
-    async with _waiting(brokers, database, home, 20_000) as (start, tables, _, total):
-        live = await latency.up(brokers, broker_pid, OURS, shape, home)
-        try:
-            await live.send(500, 0, 10, others)
-            calm = await live.send(500, 3, 15, others)
+    async with (
+        _waiting(brokers, database, home, 20_000) as (start, tables, _, total),
+        latency.up(brokers, broker_pid, OURS, shape, home) as live,
+    ):
+        await live.send(500, 0, 10, others)
+        calm = await live.send(500, 3, 15, others)
 
-            async def catch_up(first: float) -> None:
-                await asyncio.sleep(max(0.0, first + 1 - time.monotonic()))
-                start()
-                await asyncio.sleep(max(0.0, first + 18 - time.monotonic()))
-                done.append(await tables.fetchval("select sum(next_offset) from realname.progress"))
+        async def catch_up(first: float) -> None:
+            await asyncio.sleep(max(0.0, first + 1 - time.monotonic()))
+            start()
+            await asyncio.sleep(max(0.0, first + 18 - time.monotonic()))
+            done.append(await tables.fetchval("select sum(next_offset) from realname.progress"))
 
-            done: list[int] = []
-            busy = await live.send(500, 3, 15, others, catch_up)
-        finally:
-            latency.down(live)
+        done: list[int] = []
+        busy = await live.send(500, 3, 15, others, catch_up)
     return {
         "alone_p50_ms": calm.p50_ms,
         "alone_p99_ms": calm.p99_ms,

@@ -35,8 +35,9 @@ from bench.stage import (
     prepare,
     produce,
     python,
+    waiting,
 )
-from bench.throughput import measure, waiting
+from bench.throughput import measure
 from bench.work import Shape, Work, state_of
 from deployment import topics
 from rules.person import encode
@@ -189,14 +190,11 @@ async def _transactions(brokers: str, broker_pid: int, home: Path) -> list[dict[
     others = latency.other_topics()
     for partitions in (4, 16, 64):
         shape = Shape(1_000, persons=latency.PERSONS, moving=False, partitions=partitions)
-        live = await latency.up(brokers, broker_pid, OURS, shape, home)
-        try:
+        async with latency.up(brokers, broker_pid, OURS, shape, home) as live:
             await live.send(500, 0, 6, others)
             before = turns(live.run)
             one = await live.send(500, 3, 15, others)
             per_s = (turns(live.run) - before) / 18
-        finally:
-            latency.down(live)
         figures = asdict(one)
         del figures["curve_ms"]
         found.append({**figures, "partitions": partitions, "transactions_per_s": per_s})
@@ -214,9 +212,8 @@ def turns(run: Run) -> float:
 async def _backlog(brokers: str, broker_pid: int, home: Path) -> dict[str, Any]:
     """500 scans a second while one partition has 100,000 to work off: what the others notice."""
     shape = Shape(1_000, persons=latency.PERSONS, moving=False)
-    live = await latency.up(brokers, broker_pid, OURS, shape, home)
     others = latency.other_topics()
-    try:
+    async with latency.up(brokers, broker_pid, OURS, shape, home) as live:
         await live.send(500, 0, 6, others)
         calm = await live.send(500, 3, 10, others)
         late = replace(shape, inputs=100_000, segment=99, home=0)
@@ -230,8 +227,6 @@ async def _backlog(brokers: str, broker_pid: int, home: Path) -> dict[str, Any]:
 
         busy = await live.send(500, 3, 15, others, at_once)
         slow = sorted((seen - due) * 1000 for due, seen in live.noted)
-    finally:
-        latency.down(live)
     # The sixteenth part of the live scans is on the partition with the backlog, and waits.
     return {
         "calm_p50_ms": calm.p50_ms,
@@ -245,31 +240,28 @@ async def _backlog(brokers: str, broker_pid: int, home: Path) -> dict[str, Any]:
 async def _handover(brokers: str, broker_pid: int, home: Path) -> dict[str, Any]:
     """Two workers at 500 scans a second: one joins, stops, joins again, is killed."""
     shape = Shape(1_000, persons=latency.PERSONS, moving=False)
-    live = await latency.up(brokers, broker_pid, OURS, shape, home)
     moments: dict[str, float] = {}
-    run = live.run
+    async with latency.up(brokers, broker_pid, OURS, shape, home) as live:
+        run = live.run
 
-    async def at(start: float, second: float, name: str) -> None:
-        await asyncio.sleep(max(0.0, start + second - time.monotonic()))
-        moments[name] = time.monotonic()
+        async def at(start: float, second: float, name: str) -> None:
+            await asyncio.sleep(max(0.0, start + second - time.monotonic()))
+            moments[name] = time.monotonic()
 
-    async def events(start: float) -> None:
-        await at(start, 5, "join")
-        run.start(python("bench.peers.ours"))
-        await at(start, 17, "stop")
-        run.processes[1].send_signal(signal.SIGTERM)
-        await at(start, 27, "join again")
-        run.start(python("bench.peers.ours"))
-        await at(start, 39, "kill")
-        run.processes[2].kill()
-        await at(start, 54, "end")
+        async def events(start: float) -> None:
+            await at(start, 5, "join")
+            run.start(python("bench.peers.ours"))
+            await at(start, 17, "stop")
+            run.processes[1].send_signal(signal.SIGTERM)
+            await at(start, 27, "join again")
+            run.start(python("bench.peers.ours"))
+            await at(start, 39, "kill")
+            run.processes[2].kill()
+            await at(start, 54, "end")
 
-    try:
         await live.send(500, 0, 6, latency.other_topics())
         await live.send(500, 3, 52, latency.other_topics(), events)
         noted = live.noted
-    finally:
-        latency.down(live)
     names = list(moments)
     found: dict[str, Any] = {}
     for name, after in pairwise(names):

@@ -15,9 +15,11 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -102,7 +104,21 @@ class Loaded:
         return self.work.shape.partitions
 
 
-async def open_topics(brokers: str, prefix: str, prepared: Prepared) -> Loaded:
+@asynccontextmanager
+async def waiting(
+    brokers: str, prepared: Prepared, inputs: int | None = None
+) -> AsyncIterator[Loaded]:
+    """The stream, or its first inputs, in topics of its own, which are deleted in the end."""
+    prefix = f"w{uuid.uuid4().hex[:8]}."
+    loaded = await _open_topics(brokers, prefix, prepared)
+    try:
+        pour(brokers, prefix, prepared.messages[:inputs])
+        yield loaded
+    finally:
+        drop_topics(brokers, prefix)
+
+
+async def _open_topics(brokers: str, prefix: str, prepared: Prepared) -> Loaded:
     """Make a stream's topics, with references and seeds in them and no command yet."""
     work = prepared.work
     catalog = catalog_of(prefix, prefix + "unused.", work.shape.partitions)

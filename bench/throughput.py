@@ -21,10 +21,10 @@ from bench.stage import (
     Run,
     Sampler,
     drop_topics,
-    open_topics,
     pour,
     read_back,
     read_times,
+    waiting,
 )
 
 
@@ -119,20 +119,6 @@ async def check(
         sampler.stop()
         run.stop()
         return read_back(run)
-
-
-@asynccontextmanager
-async def waiting(
-    brokers: str, prepared: Prepared, inputs: int | None = None
-) -> AsyncIterator[Loaded]:
-    """The stream, or its first inputs, in topics of its own, which are deleted in the end."""
-    prefix = f"w{uuid.uuid4().hex[:8]}."
-    loaded = await open_topics(brokers, prefix, prepared)
-    try:
-        pour(brokers, prefix, prepared.messages[:inputs])
-        yield loaded
-    finally:
-        drop_topics(brokers, prefix)
 
 
 @asynccontextmanager

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from bench.engines import ENGINES
-from bench.stage import ROOT, prepare
-from bench.throughput import measure, middle, waiting
+from bench.stage import ROOT, prepare, waiting
+from bench.throughput import measure, middle
 from bench.work import Shape
 
 
