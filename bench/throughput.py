@@ -15,6 +15,7 @@ from typing import Any
 
 from bench.engines import Engine
 from bench.stage import (
+    Failed,
     Found,
     Loaded,
     Prepared,
@@ -67,6 +68,8 @@ async def measure(
         times_ms = found.times_ms if found is not None else read_times(run)
     samples = sampler.samples
     began_ms, end_ms, inputs = middle(times_ms, len(times_ms) * warm // len(messages))
+    if began_ms == end_ms:
+        raise Failed(f"{len(messages)} inputs are one transaction: too few to count a middle of")
     spent = [
         samples.cpu(column, end_ms / 1000) - samples.cpu(column, began_ms / 1000)
         for column in (samples.engine_s, samples.broker_s, samples.busy_s)
