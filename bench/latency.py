@@ -9,8 +9,8 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -38,6 +38,17 @@ STREAMS_MIN: Final = Engine(
     "streams-memory 10 ms", "Kafka Streams, EOS v2, in memory, commits every 10 ms",
     streams("memory", 1, 10),
 )  # fmt: skip
+
+
+@contextmanager
+def _helper(module: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of the harness. It ends with the block, also one that is left halfway."""
+    process = subprocess.Popen([*python(module), *arguments], cwd=ROOT, stdout=subprocess.PIPE)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def other_topics() -> tuple[str, ...]:
@@ -114,29 +125,26 @@ class Live:
         plan, notes = home / "plan.pickle", home / "notes.pickle"
         plan.write_bytes(pickle.dumps((self.brokers, start, messages)))
         del messages
-        reader = subprocess.Popen(
-            [*python("bench.reading"), self.brokers, run.outputs + "outcomes",
-             str(shape.partitions), str(notes)],
-            cwd=ROOT, stdout=subprocess.PIPE,
-        )  # fmt: skip
-        assert reader.stdout is not None
-        await asyncio.to_thread(reader.stdout.readline)
-        if time.monotonic() > start:
-            raise Failed("the stream was made too slowly for its own start")
-        sender = subprocess.Popen(
-            [*python("bench.sending"), str(plan)], cwd=ROOT, stdout=subprocess.PIPE
-        )
-        beside = asyncio.create_task(meanwhile(start)) if meanwhile is not None else None
-        await asyncio.sleep(start + warm_s - time.monotonic())
-        before = self._cpu()
-        await asyncio.sleep(seconds)
-        after = self._cpu()
-        said, _ = await asyncio.to_thread(sender.communicate)
-        if beside is not None:
-            await beside
-        await asyncio.sleep(3)
-        reader.send_signal(signal.SIGTERM)
-        await asyncio.to_thread(reader.wait)
+        topic = run.outputs + "outcomes"
+        with _helper(
+            "bench.reading", self.brokers, topic, str(shape.partitions), str(notes)
+        ) as reader:
+            assert reader.stdout is not None
+            await asyncio.to_thread(reader.stdout.readline)
+            if time.monotonic() > start:
+                raise Failed("the stream was made too slowly for its own start")
+            with _helper("bench.sending", str(plan)) as sender:
+                beside = asyncio.create_task(meanwhile(start)) if meanwhile is not None else None
+                await asyncio.sleep(start + warm_s - time.monotonic())
+                before = self._cpu()
+                await asyncio.sleep(seconds)
+                after = self._cpu()
+                said, _ = await asyncio.to_thread(sender.communicate)
+            if beside is not None:
+                await beside
+            await asyncio.sleep(3)
+            reader.send_signal(signal.SIGTERM)
+            await asyncio.to_thread(reader.wait)
         if sender.returncode:
             raise Failed("the sender failed")
         answered: dict[bytes, float] = {}
