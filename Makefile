@@ -42,7 +42,7 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Short: under 5 minutes. FULL=1: all of it, hours on a small machine.
+# Short: under 5 minutes. FULL=1: all of it, 70 to 95 minutes on two cores.
 bench: $(INSTALLED) $(PEERS)
 	$(BIN)/python -m bench run $(if $(filter 1,$(FULL)),--full --docs docs)
 
