@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -37,13 +39,16 @@ PEERS_PYTHON: Final = ROOT / ".bench-venv" / "bin" / "python"
 """An environment of their own for engines whose pins are not ours."""
 
 
+Begin = Callable[[Run], Awaitable[None]]
+
+
 @dataclass(frozen=True)
 class Engine:
     """`begin` prepares the run's topics and starts its processes."""
 
     name: str
     about: str
-    begin: Callable[[Run], object]
+    begin: Begin
     judged: bool = True
     """Whether its answers are compared: a limit decides nothing."""
     slow: float = 1.0
@@ -53,6 +58,16 @@ class Engine:
     short: bool = True
     """It is in the short form."""
 
+    @asynccontextmanager
+    async def at_work(self, run: Run) -> AsyncIterator[None]:
+        """Its processes run as long as the block; nothing is left of a run before."""
+        shutil.rmtree(run.home, ignore_errors=True)
+        try:
+            await self.begin(run)
+            yield
+        finally:
+            run.stop()
+
 
 async def _plain_outputs(run: Run) -> None:
     counts = dict.fromkeys(
@@ -61,7 +76,7 @@ async def _plain_outputs(run: Run) -> None:
     make_topics(run.brokers, counts)
 
 
-def _ours(workers: int, module: str = "bench.peers.ours") -> Callable[[Run], object]:
+def _ours(workers: int, module: str = "bench.peers.ours") -> Begin:
     async def begin(run: Run) -> None:
         catalog = run.catalog
         await topics.apply(run.brokers, catalog, 1)
@@ -92,9 +107,7 @@ def compile_streams() -> tuple[str, Path]:
     return f"{classes}:{class_path}", classes
 
 
-def streams(
-    store: str, threads: int = 1, commit_ms: int = 100, idle_ms: int = 0
-) -> Callable[[Run], object]:
+def streams(store: str, threads: int = 1, commit_ms: int = 100, idle_ms: int = 0) -> Begin:
     """Kafka Streams with a store (rocksdb or memory).
 
     `idle_ms`: how long a task waits for a topic that has nothing, before it goes on with the
@@ -116,7 +129,7 @@ def streams(
     return begin
 
 
-def _peer(module: str, interpreter: Path | None = None) -> Callable[[Run], object]:
+def _peer(module: str, interpreter: Path | None = None) -> Begin:
     async def begin(run: Run) -> None:
         await _plain_outputs(run)
         command = python(module)
@@ -136,7 +149,7 @@ async def _faust(run: Run) -> None:
     run.start(python("bench.peers.faust_table"))
 
 
-def _limit(module: str) -> Callable[[Run], object]:
+def _limit(module: str) -> Begin:
     async def begin(run: Run) -> None:
         await topics.apply(run.brokers, Catalog(run.outputs, run.catalog.topics), 1)
         run.start(python(module))

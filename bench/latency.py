@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import pickle
-import shutil
 import signal
 import subprocess
 import time
@@ -186,13 +185,9 @@ async def up(
     """The engine at work, on topics that begin with a short stream."""
     async with waiting(brokers, prepare(shape)) as loaded:
         run = Run(brokers, loaded, loaded.prefix + "out.", home / "latency")
-        shutil.rmtree(run.home, ignore_errors=True)
-        try:
-            await engine.begin(run)  # type: ignore[misc]
+        async with engine.at_work(run):
             await asyncio.sleep(5)
             yield Live(engine.name, brokers, broker_pid, run)
-        finally:
-            run.stop()
 
 
 async def measure(

@@ -131,16 +131,14 @@ async def _begun(
     """The engine at work, with output topics of its own."""
     outputs = f"{loaded.prefix}{uuid.uuid4().hex[:8]}."
     run = Run(brokers, loaded, outputs, home / engine.name.replace(" ", "-"))
-    shutil.rmtree(run.home, ignore_errors=True)
     try:
-        await engine.begin(run)  # type: ignore[misc]
-        sampler = Sampler(run, broker_pid)
-        try:
-            yield run, sampler
-        finally:
-            sampler.stop()
+        async with engine.at_work(run):
+            sampler = Sampler(run, broker_pid)
+            try:
+                yield run, sampler
+            finally:
+                sampler.stop()
     finally:
-        run.stop()
         drop_topics(brokers, outputs)
         shutil.rmtree(run.home / "state", ignore_errors=True)
 
