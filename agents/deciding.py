@@ -8,7 +8,7 @@ committed state is left as it is until the ledger has written the verdict.
 from base64 import b64encode
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from operator import itemgetter
@@ -137,13 +137,16 @@ class Decider:
         """The verdict on all records of the turn, after short steps (`agents.ledger.turn.Decide`).
 
         It is that of deciding one record after the other. But what a record sees of other persons
-        is their staff records alone, so those who do not change theirs are decided person after
-        person: what belongs to a person is then at hand in the processor's caches for all of it.
+        is their staff records alone, so where there are many, those who do not change theirs are
+        decided and answered person after person: what belongs to a person is then at hand in the
+        processor's caches for all of it.
         """
-        with suppress(_Unforeseen):
-            yield from self._decide(turn, _movers(turn))
-            return
-        yield from self._decide(turn, {record.key for record in turn.records})
+        everyone = {record.key for record in turn.records}
+        if len(turn.records) > limits.DECIDED_AT_ONCE_MAX:
+            with suppress(_Unforeseen):
+                yield from self._decide(turn, _movers(turn, everyone))
+                return
+        yield from self._decide(turn, everyone)
 
     def _decide(self, turn: Turn, movers: Container[bytes | None]) -> Iterator[Verdict | None]:
         """In a step some records are read, then their codes, then they are decided, then answered,
@@ -152,7 +155,7 @@ class Decider:
         witness = ((WITNESS_HEADER, turn.witness),)
         states: dict[bytes, bytes] = {}
         answers: Counter[tuple[str, str]] = Counter()
-        made: list[Sequence[tuple[str, Entry]]] = [()] * len(turn.records)
+        outputs = turn.begin()
         order = _order(turn.records, movers)
         for at in range(0, len(order), limits.DECIDED_AT_ONCE_MAX):
             if at:
@@ -168,18 +171,17 @@ class Decider:
                 codes_of((one for one in commands if isinstance(one, Command)), self._code_keys),
             )
             judged = _judge(turn, places, commands, states, world, staff)
-            for place, record, one in zip(places, records, judged, strict=True):
+            made: defaultdict[str, list[Entry]] = defaultdict(list)
+            for record, one in zip(records, judged, strict=True):
                 if isinstance(one, tuple):
                     command, decision = one
-                    made[place] = self._answer(record, command, decision, witness)
+                    self._answer(record, command, decision, witness, made)
                     answers[decision.status, decision.code] += 1
                 else:
-                    made[place] = [(DEAD_LETTERS_TOPIC, self._dead_letter(record, one))]
+                    made[DEAD_LETTERS_TOPIC].append(self._dead_letter(record, one))
                     answers["dead_letter", one.code] += 1
-        outputs: defaultdict[str, list[Entry]] = defaultdict(list)
-        for entries in made:
-            for topic, entry in entries:
-                outputs[topic].append(entry)
+            for topic, entries in made.items():
+                outputs.add((topic, turn.partition), entries)
         yield Verdict(
             outputs,
             states,
@@ -205,10 +207,10 @@ class Decider:
         command: Command,
         decision: Decision,
         witness: Headers,
-    ) -> list[tuple[str, Entry]]:
-        """With their topics: the events, their versions leading up to the person's, then the
+        made: defaultdict[str, list[Entry]],
+    ) -> None:
+        """Add to their topics the events, with the versions that lead up to the person's, and the
         outcome."""
-        made = []
         key, subject, time = record.key, command.subject, command.time
         event_ids = []
         version = decision.version - len(decision.events)
@@ -220,7 +222,7 @@ class Decider:
             value = _to_json(
                 _CloudEvent("1.0", event_id, SYSTEM_SOURCE, event.type, time, subject, data)
             )
-            made.append((EVENTS[event.type][0], Entry(key, value)))
+            made[EVENTS[event.type][0]].append(Entry(key, value))
         origin = _Origin(self._wire[record.topic], record.partition, record.offset)
         outcome = _Outcome(
             command.id,
@@ -238,8 +240,7 @@ class Decider:
         value = _to_json(
             _CloudEvent("1.0", outcome_id, SYSTEM_SOURCE, OUTCOME_TYPE, time, subject, outcome)
         )
-        made.append((OUTCOMES_TOPIC, Entry(key, value, witness)))
-        return made
+        made[OUTCOMES_TOPIC].append(Entry(key, value, witness))
 
     def _dead_letter(self, record: Record, refusal: Refusal) -> Entry:
         key, value = record.key, record.value or b""
@@ -268,18 +269,21 @@ class Decider:
 _HIRES_TOPIC: Final = COMMANDS["hire.complete"][0]
 
 
-def _movers(turn: Turn) -> set[bytes]:
+def _movers(turn: Turn, everyone: Collection[bytes | None]) -> set[bytes]:
     """The keys of the persons whose staff records the turn is likely to change: of those who have
     one, and of those who may be hired as managers. A wrong guess costs time only: of one too many
     his place in the order, of one too few all that was decided before (`_Unforeseen`)."""
     staff = turn.references.staff
-    keys = {record.key for record in turn.records if record.key is not None}
     hired = {
         record.key
         for record in turn.records
         if record.topic == _HIRES_TOPIC and b"manager" in (record.value or b"")
     }
-    return {key for key in keys if key in hired or key.decode(errors="replace") in staff}
+    return {
+        key
+        for key in everyone
+        if key is not None and (key in hired or key.decode(errors="replace") in staff)
+    }
 
 
 def _order(records: Sequence[Record], movers: Container[bytes | None]) -> list[int]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from agents.deciding import Decider
 from agents.ledger.batches import KafkaBatch
-from agents.ledger.encoding import batches
+from agents.ledger.encoding import Batch, Records
+from agents.ledger.log import Place
 from agents.ledger.record import Record
 from agents.ledger.turn import Entry, Turn, Verdict
 from agents.references import References
@@ -61,11 +62,7 @@ def costs() -> list[tuple[str, float]]:
         return result
 
     turns = [messages[at : at + TURN] for at in range(0, INPUTS, TURN)]
-    raw = [
-        b"".join(batch)
-        for turn in turns
-        for batch in batches([Entry(m.key, m.value) for m in turn], now_ms, 1, 0, 0)
-    ]
+    raw = [b"".join(batch) for turn in turns for batch in _fetched(turn, now_ms)]
     timed("fetched batches: checksum", lambda: _check(raw))
     timed(
         "fetched batches: records",
@@ -109,7 +106,7 @@ def costs() -> list[tuple[str, float]]:
         stored = dict(encoded)
         for number in range(0, INPUTS, TURN):
             turn = Turn(
-                1, 0, records[number : number + TURN], stored, views, "1",
+                1, 0, records[number : number + TURN], stored, views, "1", _Transaction,
                 loop.create_future(),
             )  # fmt: skip
             *_, verdict = decider.decide(turn)
@@ -118,11 +115,30 @@ def costs() -> list[tuple[str, float]]:
             yield verdict
 
     # None is kept: a worker has used the same memory for the turn before.
-    timed("DECIDER, all of it", lambda: deque(whole(), 0))
+    timed("DECIDER, all of it, outputs encoded", lambda: deque(whole(), 0))
     verdicts = list(whole())
     loop.close()
-    timed("write: batches of outputs and states", lambda: _batches(verdicts, now_ms))
+    timed("write: batches of outputs, states encoded", lambda: _batches(verdicts, now_ms))
     return found
+
+
+class _Transaction:
+    """Encodes what it is given, as one that is committed to Kafka."""
+
+    def __init__(self) -> None:
+        self.records: defaultdict[Place, Records] = defaultdict(Records)
+
+    def add(self, place: Place, entries: Sequence[Entry]) -> None:
+        self.records[place].add(entries)
+
+    async def commit(self) -> None:
+        raise NotImplementedError
+
+
+def _fetched(turn: list[Message], now_ms: int) -> Iterator[Batch]:
+    records = Records()
+    records.add(Entry(m.key, m.value) for m in turn)
+    return records.batches(now_ms, 1, 0, 0)
 
 
 def _read(message: Message) -> Command:
@@ -133,11 +149,10 @@ def _read(message: Message) -> Command:
 
 def _answer(decider: Decider, records: list[Record], commands: list[Any], made: list[Any]) -> None:
     witness = (("witness", b"t=123;employers=12;sites=4;staff=33;rules=1"),)
-    answered: list[Any] = []
     for number, record in enumerate(records):
         if number % TURN == 0:
-            answered.clear()
-        answered.append(decider._answer(record, commands[number], made[number], witness))
+            answered: defaultdict[str, list[Entry]] = defaultdict(list)
+        decider._answer(record, commands[number], made[number], witness, answered)
 
 
 def _encode_turns(turns: list[list[Message]], decided: list[Any]) -> None:
@@ -156,6 +171,7 @@ def _check(raw: list[bytes]) -> None:
 
 def _batches(verdicts: list[Any], now_ms: int) -> None:
     for verdict in verdicts:
-        states = [Entry(key, state) for key, state in verdict.states.items()]
-        for entries in (*verdict.outputs.values(), states):
-            deque(batches(entries, now_ms, 1, 0, 0), 0)
+        states = Records()
+        states.add(Entry(key, state) for key, state in verdict.states.items())
+        for records in (*verdict.outputs.records.values(), states):
+            deque(records.batches(now_ms, 1, 0, 0), 0)

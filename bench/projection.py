@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ import orjson
 import psutil
 
 from agents.deciding import Decider
+from agents.ledger.log import Entry
 from agents.ledger.record import Record
 from bench import latency
 from bench.engines import OURS
@@ -121,8 +123,11 @@ def write(brokers: str, prefix: str, persons: int) -> tuple[int, int]:
                 if decision.status != "accepted":
                     raise TypeError(f"{kind}: {decision.code}")
                 states[number] = decision.person
-                for topic, entry in decider._answer(record, command, decision, ()):
-                    produce(producer, wire[topic], cast(bytes, entry.value), key, home)
+                made: defaultdict[str, list[Entry]] = defaultdict(list)
+                decider._answer(record, command, decision, (), made)
+                for topic, entries in made.items():
+                    for entry in entries:
+                        produce(producer, wire[topic], cast(bytes, entry.value), key, home)
                 outcomes += 1
                 events += len(decision.events)
     producer.flush()

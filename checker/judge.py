@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from hashlib import sha256
 from itertools import accumulate, groupby
+from operator import attrgetter
 from typing import NamedTuple
 
 import orjson
@@ -439,28 +440,37 @@ class Judge:
     # --- P3 --------------------------------------------------------------------------------------
 
     def _judge_offsets(self, data: _Data) -> None:
-        last: dict[str, Answer] = {}
+        """Turn after turn, and within one those of each person."""
         before: Answer | None = None
-        for answer in data.answers:
-            self.report.judged("offsets")
-            earlier = last.get(answer.topic)
-            if earlier is not None and answer.offset < earlier.offset:
-                self.report.broken(
-                    "offsets",
-                    f"{earlier.command} was decided before {answer.command} of the same partition",
-                    answer.subject,
-                    self._story(data, answer.subject, answer.data["command"]),
-                )
-            else:
-                last[answer.topic] = answer
-            if before is not None and answer.turn < before.turn:
+        ended: dict[str, Answer] = {}
+        for _, turn in groupby(data.answers, key=attrgetter("turn")):
+            last: dict[tuple[str, str], Answer] = {}
+            for answer in turn:
                 self.report.judged("offsets")
-                self.report.broken(
-                    "offsets",
-                    f"turn {answer.turn} at {answer.record.place} follows turn {before.turn}",
-                    answer.subject,
-                )
-            before = answer
+                own = answer.topic, answer.subject
+                earlier = last.get(own, ended.get(answer.topic))
+                if earlier is not None and answer.offset < earlier.offset:
+                    self.report.broken(
+                        "offsets",
+                        f"{earlier.command} was decided before {answer.command} of the same "
+                        "partition",
+                        answer.subject,
+                        self._story(data, answer.subject, answer.data["command"]),
+                    )
+                else:
+                    last[own] = answer
+                if before is not None and answer.turn < before.turn:
+                    self.report.judged("offsets")
+                    self.report.broken(
+                        "offsets",
+                        f"turn {answer.turn} at {answer.record.place} follows turn {before.turn}",
+                        answer.subject,
+                    )
+                before = answer
+            for answer in last.values():
+                latest = ended.get(answer.topic)
+                if latest is None or latest.offset < answer.offset:
+                    ended[answer.topic] = answer
 
     def _judge_broker_time(self, data: _Data, by_person: Mapping[str, Sequence[Answer]]) -> None:
         report = self.report

@@ -6,8 +6,12 @@ must be there at the end. It shares the rules with the worker, on purpose, and n
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from heapq import merge
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, NamedTuple, cast
 
 from checker.answers import Answer, Deployment, Event
@@ -84,7 +88,7 @@ def replay(
     events: Mapping[str, Mapping[int, Event]],
     references: Mapping[str, Versions],
 ) -> Replayed:
-    """Decide `answers` again, in their order.
+    """Decide `answers` again, turn after turn as they stand.
 
     `commands` by topic and offset; `deleted_below`: the log start of each command topic; `events`
     by person and version.
@@ -92,7 +96,7 @@ def replay(
     result = Replayed()
     staff = _StaffInTurn(references[STAFF].at(0))
     turn: tuple[int, Mapping[str, int]] | None = None
-    for answer in answers:
+    for answer in _as_decided(answers, commands, deployment.commands):
         if turn != (answer.turn, answer.seen):
             _close_turn(result, staff)
             turn = (answer.turn, answer.seen)
@@ -156,6 +160,35 @@ def _doubt(result: Replayed, staff: _StaffInTurn, subject: str, reason: str) -> 
     result.unjudged[reason] = result.unjudged.get(reason, 0) + 1
     result.doubts.setdefault(subject, AFTERWARDS)
     staff.unknown.add(subject)
+
+
+def _as_decided(
+    answers: Sequence[Answer],
+    commands: Mapping[tuple[str, int], Record],
+    topics: Sequence[str],
+) -> Iterator[Answer]:
+    """The answers of each turn in the order in which they saw each other's staff records.
+
+    They are written in another one, in which only each person's are as they were decided. Whose
+    comes next, the merge of the commands says: by broker time and the rank of the topic, the
+    offsets of a topic in order. One that was deleted counts as older than all others.
+    """
+    ranks = {topic: rank for rank, topic in enumerate(topics)}
+
+    def due(answer: Answer) -> tuple[int, int]:
+        command = commands.get((answer.topic, answer.offset))
+        return command.timestamp if command else 0, ranks.get(answer.topic, -1)
+
+    for _, turn in groupby(answers, key=attrgetter("turn")):
+        waiting: defaultdict[str, list[Answer]] = defaultdict(list)
+        written: defaultdict[str, deque[Answer]] = defaultdict(deque)
+        for answer in turn:
+            waiting[answer.topic].append(answer)
+            written[answer.subject].append(answer)
+        for group in waiting.values():
+            group.sort(key=attrgetter("offset"))
+        for answer in merge(*waiting.values(), key=due):
+            yield written[answer.subject].popleft()
 
 
 def _close_turn(result: Replayed, staff: _StaffInTurn) -> None:

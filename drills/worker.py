@@ -50,14 +50,14 @@ def _kill(spec: str) -> None:
         print(f"killed: {spec}", flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    async def committing(self: KafkaWriter, entries: Any) -> None:
+    async def committing(self: KafkaWriter, records: Any) -> None:
         nonlocal left, due
-        counts = point != "staff" or ("staff", 0) in entries
+        counts = point != "staff" or ("staff", 0) in records
         left -= counts
         due = left <= 0
         if due and point == "decided":
             die()
-        await commit(self, entries)
+        await commit(self, records)
         if due and counts and point in ("committed", "staff"):
             die()
 

@@ -7,7 +7,7 @@ checksum without the processor's instruction for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from struct import Struct
 from typing import Final, NamedTuple
 
@@ -31,6 +31,8 @@ _NO_DELTA: Final = b"\0\0"
 """What a record begins with: no attributes, the time of the batch."""
 _FRAME_BYTES_MAX: Final = 5 + len(_NO_DELTA) + 5
 """Of a record: what is not its contents, with the longest length and offset (int32)."""
+
+_EMPTY_BYTES: Final = _HEAD.size + _FIELDS.size
 
 SEQUENCES: Final = 1 << 31
 """How many sequence numbers there are; after the last one comes 0."""
@@ -61,56 +63,77 @@ _NULL: Final = _varint(-1)
 """The length of a key or value that is not there."""
 
 
-def batches(
-    entries: Sequence[Entry], time_ms: int, producer: int, epoch: int, sequence: int
-) -> Iterator[Batch]:
-    """The entries as batches, whose records are numbered from `sequence` on.
+class Records:
+    """Entries of one place on their way into record batches.
 
     A batch has at most `limits.WRITE_BATCH_BYTES_MAX` bytes, or one record that is larger.
     """
-    made, made_max = _MADE, len(_MADE)
-    shared: Headers | None = None
-    headers = b""
-    records: list[bytes] = []
-    size, count = _HEAD.size + _FIELDS.size, 0
-    for entry in entries:
-        key, value = entry.key, entry.value
-        if entry.headers is not shared:  # all outcomes of a turn have the same
-            shared, headers = entry.headers, _headers(entry.headers)
-        if key is None:
-            key, key_length = b"", _NULL
-        else:
-            number = len(key)
-            key_length = made[number] if number < made_max else _varint(number)
-        if value is None:
-            value, value_length = b"", _NULL
-        else:
-            number = len(value)
-            value_length = made[number] if number < made_max else _varint(number)
-        contents = len(key_length) + len(key) + len(value_length) + len(value) + len(headers)
-        needed = _FRAME_BYTES_MAX + contents
-        if count and size + needed > limits.WRITE_BATCH_BYTES_MAX:
-            yield _batch(records, count, time_ms, producer, epoch, sequence)
+
+    __slots__ = ("_count", "_full", "_pieces", "_size")
+
+    def __init__(self) -> None:
+        self._full: list[tuple[int, list[bytes]]] = []
+        """Of each batch that has no more room: how many records, and their bytes in pieces."""
+        self._pieces: list[bytes] = []
+        """Of the batch that is begun."""
+        self._count = 0
+        self._size = _EMPTY_BYTES
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Encode further ones."""
+        made, made_max = _MADE, len(_MADE)
+        shared: Headers | None = None
+        headers = b""
+        records: list[bytes] = []
+        size, count = self._size, self._count
+        for entry in entries:
+            key, value = entry.key, entry.value
+            if entry.headers is not shared:  # all outcomes of a turn have the same
+                shared, headers = entry.headers, _headers(entry.headers)
+            if key is None:
+                key, key_length = b"", _NULL
+            else:
+                number = len(key)
+                key_length = made[number] if number < made_max else _varint(number)
+            if value is None:
+                value, value_length = b"", _NULL
+            else:
+                number = len(value)
+                value_length = made[number] if number < made_max else _varint(number)
+            contents = len(key_length) + len(key) + len(value_length) + len(value) + len(headers)
+            needed = _FRAME_BYTES_MAX + contents
+            if count and size + needed > limits.WRITE_BATCH_BYTES_MAX:
+                self._pieces.append(b"".join(records))
+                self._full.append((count, self._pieces))
+                self._pieces, records = [], []
+                size, count = _EMPTY_BYTES, 0
+            offset = made[count] if count < made_max else _varint(count)
+            number = len(_NO_DELTA) + len(offset) + contents
+            length = made[number] if number < made_max else _varint(number)
+            records += (length, _NO_DELTA, offset, key_length, key, value_length, value, headers)
+            size += needed
+            count += 1
+        self._pieces.append(b"".join(records))
+        self._size, self._count = size, count
+
+    def __len__(self) -> int:
+        return self._count + sum(count for count, _ in self._full)
+
+    def batches(self, time_ms: int, producer: int, epoch: int, sequence: int) -> Iterator[Batch]:
+        """All that were added, as batches whose records are numbered from `sequence` on."""
+        begun = [(self._count, self._pieces)] if self._count else []
+        for count, pieces in self._full + begun:
+            yield _batch(pieces, count, time_ms, producer, epoch, sequence)
             sequence = (sequence + count) % SEQUENCES
-            records = []
-            size, count = _HEAD.size + _FIELDS.size, 0
-        offset = made[count] if count < made_max else _varint(count)
-        number = len(_NO_DELTA) + len(offset) + contents
-        length = made[number] if number < made_max else _varint(number)
-        records += (length, _NO_DELTA, offset, key_length, key, value_length, value, headers)
-        size += needed
-        count += 1
-    if count:
-        yield _batch(records, count, time_ms, producer, epoch, sequence)
 
 
 def _batch(
-    records: list[bytes], count: int, time_ms: int, producer: int, epoch: int, sequence: int
+    pieces: list[bytes], count: int, time_ms: int, producer: int, epoch: int, sequence: int
 ) -> Batch:
     fields = _FIELDS.pack(
         TRANSACTIONAL, count - 1, time_ms, time_ms, producer, epoch, sequence, count
     )
-    rest = b"".join((fields, *records))
+    rest = b"".join((fields, *pieces))
     length = _HEAD.size - BEFORE_LENGTH + len(rest)
     return Batch(_HEAD.pack(0, length, _NO_LEADER_EPOCH, _FORMAT, crc32c(rest)), rest)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import (
     Awaitable,
     Callable,
@@ -30,7 +30,7 @@ from aiokafka.structs import TopicPartition
 
 from agents.ledger.backoff import Backoff
 from agents.ledger.client import Client, Connection
-from agents.ledger.encoding import SEQUENCES, Batch, batches
+from agents.ledger.encoding import SEQUENCES, Batch, Records
 from agents.ledger.forgotten import Forgotten, Producer
 from agents.ledger.log import Entry, Fenced, Layout, LogUnavailable, Place, Refused
 from agents.ledger.reading import KafkaReader
@@ -268,13 +268,17 @@ class KafkaWriter:
         )
         await self._forgotten.refuse_unknown(Producer(self._pid, self._epoch))
 
-    async def commit(self, entries: Mapping[Place, Sequence[Entry]]) -> None:
+    def transaction(self) -> KafkaTransaction:
+        return KafkaTransaction(self)
+
+    async def commit(self, records: Mapping[Place, Records]) -> None:
+        """As `KafkaTransaction.commit`, which has the records of each place."""
         # The broker replaces the time on topics with LogAppendTime, that is on all of ours.
         now_ms = int(time.time() * 1000)
         queues: dict[TopicPartition, deque[Batch]] = {}
-        for (topic, partition), group in entries.items():
+        for (topic, partition), added in records.items():
             key = TopicPartition(self._wire[topic], partition)
-            queues[key] = self._batches(key, group, now_ms)
+            queues[key] = self._batches(key, added, now_ms)
         await self._coordinated(
             AddPartitionsToTxn(self._id, self._pid, self._epoch, by_topic(queues)),
             _first_error,
@@ -351,14 +355,14 @@ class KafkaWriter:
                 self._coordinator = None
             await pause.sleep()
 
-    def _batches(self, key: TopicPartition, entries: Sequence[Entry], now_ms: int) -> deque[Batch]:
-        """The entries as record batches with this producer's next sequence numbers."""
+    def _batches(self, key: TopicPartition, records: Records, now_ms: int) -> deque[Batch]:
+        """The records in batches with this producer's next sequence numbers."""
         sequence = self._sequences.get(key, 0)
-        made = deque(batches(entries, now_ms, self._pid, self._epoch, sequence))
+        made = deque(records.batches(now_ms, self._pid, self._epoch, sequence))
         for batch in made:
             if len(batch.rest) > limits.WRITE_RECORD_BYTES_MAX:
                 raise Refused(f"a record of {len(batch.rest)} bytes for {key.topic}: too large")
-        self._sequences[key] = (sequence + len(entries)) % SEQUENCES
+        self._sequences[key] = (sequence + len(records)) % SEQUENCES
         return made
 
     async def _produce(self, queues: dict[TopicPartition, deque[Batch]]) -> None:
@@ -403,6 +407,20 @@ class KafkaWriter:
                     _raise_for(code, topic)
                     again = True
         return again
+
+
+class KafkaTransaction:
+    """Implements `agents.ledger.log.Transaction`."""
+
+    def __init__(self, writer: KafkaWriter) -> None:
+        self._writer = writer
+        self._records: defaultdict[Place, Records] = defaultdict(Records)
+
+    def add(self, place: Place, entries: Sequence[Entry]) -> None:
+        self._records[place].add(entries)
+
+    async def commit(self) -> None:
+        await self._writer.commit(self._records)
 
 
 async def _all(asked: Iterable[Coroutine[Any, Any, T]]) -> Sequence[T]:

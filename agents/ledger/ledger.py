@@ -843,6 +843,7 @@ class Owner:
     async def _take_turn(self, records: list[Record], began: float, permit: Permit) -> bool:
         """Have the records decided, and commit that. Whether it wrote to the staff topic."""
         ledger, loop = self._ledger, asyncio.get_running_loop()
+        assert self._writer is not None
         turn = Turn(
             number=self._turn + 1,
             partition=self.partition,
@@ -850,6 +851,7 @@ class Owner:
             states=self._states,
             references=ledger.references,
             rules_version=ledger.rules_version,
+            begin=self._writer.transaction,
             answer=loop.create_future(),
         )
         metrics.LEDGER_TURNS_IN_HAND.inc()
@@ -895,17 +897,17 @@ class Owner:
     async def _commit(self, verdict: Verdict, position: Position) -> None:
         """One transaction: outputs, staff, states, progress."""
         layout, partition = self._ledger.layout, self.partition
-        entries = {(topic, partition): outputs for topic, outputs in verdict.outputs.items()}
+        transaction = verdict.outputs
         if verdict.staff:
-            entries[layout.staff, 0] = [Entry(key, value) for key, value in verdict.staff.items()]
+            changed = [Entry(key, value) for key, value in verdict.staff.items()]
+            transaction.add((layout.staff, 0), changed)
         changed = [Entry(key, state) for key, state in verdict.states.items()]
         changed.append(Entry(PROGRESS_KEY, position.encode()))
-        entries[layout.state, partition] = changed
-        assert self._writer is not None
+        transaction.add((layout.state, partition), changed)
         self._unseen = True
         try:
             async with asyncio.timeout(limits.COMMIT_MS_MAX / 1000):
-                await self._writer.commit(entries)
+                await transaction.commit()
         except TimeoutError as error:
             raise LogUnavailable("the turn was not written in time") from error
 

@@ -44,6 +44,7 @@ __all__ = [
     "Reader",
     "Record",
     "Refused",
+    "Transaction",
     "Unreadable",
     "Writer",
 ]
@@ -159,6 +160,24 @@ class EndOffsets(Protocol):
     async def close(self) -> None: ...
 
 
+class Transaction(Protocol):
+    """What is written together. Nothing of it is sent before `commit`."""
+
+    def add(self, place: Place, entries: Sequence[Entry]) -> None:
+        """Write these, too, after those that the place has so far.
+
+        They are made ready to be sent at once: while they are new, the processor's caches have
+        them.
+        """
+
+    async def commit(self) -> None:
+        """Write it.
+
+        Raises Fenced, LogUnavailable or Refused; after any of them only the writer's `close` may
+        follow, and only a later producer's `start` tells what happened.
+        """
+
+
 class Writer(Protocol):
     """The one transactional producer of a partition."""
 
@@ -168,12 +187,8 @@ class Writer(Protocol):
         Raises LogUnavailable, Refused.
         """
 
-    async def commit(self, entries: Mapping[Place, Sequence[Entry]]) -> None:
-        """Write all entries, each place in order, in one transaction.
-
-        Raises Fenced, LogUnavailable or Refused; after any of them only `close` may follow, and
-        only a later producer's `start` tells what happened.
-        """
+    def transaction(self) -> Transaction:
+        """A new one. They are committed one after the other, and need not be."""
 
     async def end_forgotten(self) -> None:
         """End the last transaction wherever the log has forgotten to; not while one is under way.

@@ -776,7 +776,11 @@ class MemoryWriter:
             lambda: self._cluster.begin_producer(self._name, self._timeout_ms),
         )
 
+    def transaction(self) -> MemoryTransaction:
+        return MemoryTransaction(self)
+
     async def commit(self, entries: Mapping[Place, Sequence[Entry]]) -> None:
+        """As `MemoryTransaction.commit`, which has the entries of each place."""
         await self._coordinated(
             "add partitions",
             lambda: self._cluster.add_partitions(self._name, self._epoch, list(entries)),
@@ -821,6 +825,20 @@ class MemoryWriter:
                 if not again:
                     raise
                 await pause.sleep()
+
+
+class MemoryTransaction:
+    """Implements `agents.ledger.log.Transaction`."""
+
+    def __init__(self, writer: MemoryWriter) -> None:
+        self._writer = writer
+        self._entries: dict[Place, list[Entry]] = {}
+
+    def add(self, place: Place, entries: Sequence[Entry]) -> None:
+        self._entries.setdefault(place, []).extend(entries)
+
+    async def commit(self) -> None:
+        await self._writer.commit(self._entries)
 
 
 class MemoryMembership:

@@ -12,19 +12,30 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from agents.ledger.log import Entry
+from agents.ledger.log import Entry, Transaction
 from agents.ledger.record import Cut, Headers, Record
 from agents.references import References
 
-__all__ = ["Cut", "Decide", "Entry", "Headers", "Record", "Turn", "Verdict", "answer"]
+__all__ = [
+    "Cut",
+    "Decide",
+    "Entry",
+    "Headers",
+    "Record",
+    "Transaction",
+    "Turn",
+    "Verdict",
+    "answer",
+]
 
 
 @dataclass(slots=True)
 class Verdict:
-    """All that a turn changes. Written in one transaction, each topic in the order given."""
+    """All that a turn changes. Written in one transaction."""
 
-    outputs: Mapping[str, Sequence[Entry]]
-    """By logical topic; written to the partition number that the turn's commands came from."""
+    outputs: Transaction
+    """One that the turn began, with all outputs in it, in the partition of the turn's commands. The
+    ledger adds the rest and commits it."""
     states: Mapping[bytes, bytes]
     """Record key -> the new state, encoded."""
     staff: Mapping[bytes, bytes | None] = field(default_factory=dict)
@@ -48,6 +59,8 @@ class Turn:
     """Employers, sites and staff, at least as of this turn's barrier. Live: read it only while it
     is `held`, as `answer` does. The turn's own staff writes are not in it."""
     rules_version: str
+    begin: Callable[[], Transaction]
+    """A new transaction, to be given outputs as they are made."""
     answer: asyncio.Future[Verdict]
     """To be set once, by the agent; not if it is done already (the ledger gave up waiting)."""
     used: Mapping[str, int] = field(default_factory=dict)

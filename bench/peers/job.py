@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from typing import Any, Final, cast
 
 import orjson
 from confluent_kafka import Consumer, TopicPartition
 
 from agents.deciding import Decider
+from agents.ledger.log import Entry
 from agents.ledger.record import Record
 from bench.work import CODE_KEYS, TOPICS, seed_from_json
 from rules.authority import World
@@ -81,9 +83,14 @@ class Job:
             raise TypeError(f"no command: {command}")
         person = _NOBODY if stored is None else decode(stored)
         decision = decide(person, command, timestamp, self._world)
-        answered = self._decider._answer(record, command, decision, ())
+        made: defaultdict[str, list[Entry]] = defaultdict(list)
+        self._decider._answer(record, command, decision, (), made)
         return (
-            [(OUTPUTS + topic, cast(bytes, entry.value)) for topic, entry in answered],
+            [
+                (OUTPUTS + topic, cast(bytes, entry.value))
+                for topic, entries in made.items()
+                for entry in entries
+            ],
             None if decision.person is person else encode(decision.person),
         )
 

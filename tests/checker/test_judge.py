@@ -241,6 +241,17 @@ def test_swapped_decisions_of_one_topic(village: Village) -> None:
     assert "offsets" in broken(village.judge())
 
 
+def test_a_decision_in_a_later_turn_than_those_behind_it(village: Village) -> None:
+    """Of different persons: within a turn that would be no matter."""
+    for person in (LI, MAYOR):
+        village.send("hire.refuse", person, f"/persons/{person}", offer="none")
+        village.turn(0)
+    first, second = (village.of("outcomes", person)[-1] for person in (LI, MAYOR))
+    village.replace(first, key=second.key, value=second.value)
+    village.replace(second, key=first.key, value=first.value)
+    assert "offsets" in broken(village.judge())
+
+
 def test_swapped_decisions_of_two_topics(village: Village) -> None:
     first, second = village.of("outcomes", LI)[3:5]
     village.replace(first, value=second.value)

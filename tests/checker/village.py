@@ -6,17 +6,18 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import blake2b
 from random import Random
-from typing import Any
+from typing import Any, cast
 from unittest.mock import Mock
 
 import orjson
 
 from agents.deciding import Decider
+from agents.ledger.log import Entry, Place
 from agents.ledger.record import Record as Read
 from agents.ledger.turn import Turn
 from agents.references import References
@@ -62,6 +63,19 @@ def someone(name: str, home: int) -> str:
 MAYOR = someone("mayor", 0)
 """The project manager of the general contractor."""
 LI, WU = someone("li", 0), someone("wu", 1)
+
+
+class _Outputs:
+    """A transaction that only keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.entries: dict[Place, list[Entry]] = {}
+
+    def add(self, place: Place, entries: Sequence[Entry]) -> None:
+        self.entries.setdefault(place, []).extend(entries)
+
+    async def commit(self) -> None:
+        raise NotImplementedError
 
 
 @dataclass
@@ -274,21 +288,23 @@ class Village:
             self.states[partition],
             self.references,
             "1",
+            _Outputs,
             Mock(spec=asyncio.Future),
         )
         *_, verdict = self.decider.decide(turn)
         assert verdict is not None
-        for topic, entries in verdict.outputs.items():
+        outputs = cast(_Outputs, verdict.outputs).entries
+        for (topic, number), entries in outputs.items():
             for entry in entries:
-                self.append(topic, partition, entry.key, entry.value, tuple(entry.headers))
+                self.append(topic, number, entry.key, entry.value, tuple(entry.headers))
         for key, value in verdict.staff.items():
             self.append("staff", 0, key, value)
         self.states[partition].update(verdict.states)
         for record in records:
             offsets[record.topic] = record.offset + 1
         # The marker of the transaction takes an offset wherever it wrote.
-        for topic in verdict.outputs:
-            self.ends[topic, partition] += 1
+        for place in outputs:
+            self.ends[place] += 1
         if verdict.staff:
             self.ends["staff", 0] += 1
         self.now_ms += 10

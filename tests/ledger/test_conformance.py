@@ -39,6 +39,7 @@ from agents.ledger.record import Record
 from agents.ledger.wire import EndTxn
 from deployment import topics
 from deployment.catalog import load_catalog
+from tests.ledger.writing import write
 
 PARTITIONS = 4
 SCANS: Place = ("scan-events", 0)
@@ -333,12 +334,12 @@ async def test_a_commit_turns_visible_in_order_and_its_marker_takes_an_offset(
 ) -> None:
     writer = log.writer(0)
     await writer.start()
-    await writer.commit({OUTCOMES: some(b"1", b"2", b"3"), STATE: some(b"s")})
+    await write(writer, {OUTCOMES: some(b"1", b"2", b"3"), STATE: some(b"s")})
     outcomes, state = Reading(reader, OUTCOMES), Reading(reader, STATE)
     assert await outcomes.reach(4) == [b"1", b"2", b"3"]
     assert await state.reach(2) == [b"s"]
     assert [record.offset for record in outcomes.records] == [0, 1, 2]
-    await writer.commit({OUTCOMES: some(b"4")})
+    await write(writer, {OUTCOMES: some(b"4")})
     assert await outcomes.reach(6) == [b"1", b"2", b"3", b"4"]
     assert outcomes.records[-1].offset == 4
     assert await high(ends, OUTCOMES) == 6
@@ -379,11 +380,11 @@ async def test_a_later_producer_fences_the_earlier_one(
 ) -> None:
     zombie, heir = log.writer(0), log.writer(0)
     await zombie.start()
-    await zombie.commit({OUTCOMES: some(b"1")})
+    await write(zombie, {OUTCOMES: some(b"1")})
     await heir.start()
     with pytest.raises(Fenced):
-        await zombie.commit({OUTCOMES: some(b"never"), STATE: some(b"never")})
-    await heir.commit({OUTCOMES: some(b"2")})
+        await write(zombie, {OUTCOMES: some(b"never"), STATE: some(b"never")})
+    await write(heir, {OUTCOMES: some(b"2")})
     assert await Reading(reader, OUTCOMES).reach(4) == [b"1", b"2"]
     assert await high(ends, STATE) == 0
     await zombie.close()
@@ -396,8 +397,8 @@ async def test_producers_of_two_partitions_do_not_fence_each_other(
     one, other = log.writer(0), log.writer(1)
     await one.start()
     await other.start()
-    await one.commit({OUTCOMES: some(b"1"), ("staff", 0): some(b"1")})
-    await other.commit({("outcomes", 1): some(b"2"), ("staff", 0): some(b"2")})
+    await write(one, {OUTCOMES: some(b"1"), ("staff", 0): some(b"1")})
+    await write(other, {("outcomes", 1): some(b"2"), ("staff", 0): some(b"2")})
     assert sorted(await Reading(reader, ("staff", 0)).reach(4)) == [b"1", b"2"]
     await one.close()
     await other.close()
@@ -410,7 +411,7 @@ async def test_a_commit_cut_off_is_there_whole_or_not_at_all(
     """Its sender ends at any time; the next producer ends what it left open."""
     zombie, heir = log.writer(0), log.writer(0)
     await zombie.start()
-    cut = asyncio.create_task(zombie.commit({OUTCOMES: some(b"1", b"2"), STATE: some(b"s")}))
+    cut = asyncio.create_task(write(zombie, {OUTCOMES: some(b"1", b"2"), STATE: some(b"s")}))
     await asyncio.sleep(steps / 2000)
     cut.cancel()
     await asyncio.wait([cut])
@@ -420,7 +421,7 @@ async def test_a_commit_cut_off_is_there_whole_or_not_at_all(
     outcomes, state = Reading(reader, OUTCOMES), Reading(reader, STATE)
     there = await outcomes.reach(before[0]), await state.reach(before[1])
     assert there in (([b"1", b"2"], [b"s"]), ([], []))
-    await heir.commit({OUTCOMES: some(b"3"), STATE: some(b"t")})
+    await write(heir, {OUTCOMES: some(b"3"), STATE: some(b"t")})
     there[0].append(b"3")
     assert await outcomes.reach(before[0] + 2) == there[0]
     await zombie.close()
@@ -434,7 +435,7 @@ async def test_the_end_of_a_transaction_is_asked_for_once(
     unsure, heir = log.writer(0), log.writer(0)
     await unsure.start()
     with side.unanswered_ends() as lost, pytest.raises(LogUnavailable):
-        await unsure.commit({OUTCOMES: some(b"1")})
+        await write(unsure, {OUTCOMES: some(b"1")})
     assert len(lost) == 1
     await heir.start()
     assert await Reading(reader, OUTCOMES).reach(await high(ends, OUTCOMES)) == [b"1"]

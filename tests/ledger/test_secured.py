@@ -20,6 +20,7 @@ from deployment.catalog import load_catalog
 from local import ports
 from local.broker import Broker
 from tests.ledger.reading_back import committed
+from tests.ledger.writing import write
 
 TLS = Path(__file__).with_name("tls")
 OUTCOMES = ("outcomes", 0)
@@ -74,7 +75,7 @@ async def test_a_turn_is_written_and_read_over_tls_with_a_password(
         await writer.start()
         # Larger than what TLS sends at once.
         values = [b"%d" % number + b"x" * 50_000 for number in range(30)]
-        await writer.commit({OUTCOMES: [Entry(b"k", value) for value in values]})
+        await write(writer, {OUTCOMES: [Entry(b"k", value) for value in values]})
         assert await ends.high_watermarks([OUTCOMES]) == {OUTCOMES: len(values) + 1}
         assert await committed(log, OUTCOMES, 20) == values
     finally:

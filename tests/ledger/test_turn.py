@@ -2,18 +2,19 @@
 
 import asyncio
 from collections.abc import Iterator
+from unittest.mock import Mock
 
 import pytest
 
 from agents.ledger.turn import Turn, Verdict, answer
 from agents.references import References
 
-VERDICT = Verdict({}, {})
+VERDICT = Verdict(Mock(), {})
 
 
 def made(references: References) -> Turn:
     loop = asyncio.get_running_loop()
-    return Turn(1, 0, [], {}, references, "1", loop.create_future())
+    return Turn(1, 0, [], {}, references, "1", Mock(), loop.create_future())
 
 
 def references() -> References:

@@ -34,7 +34,7 @@ def parse(topic: str, key: bytes, value: bytes) -> object:
 def count(turn: Turn) -> Iterator[Verdict | None]:
     """One outcome a record: which it is, and the how-manieth of its key."""
     witness = [("witness", turn.witness)]
-    outputs: list[Entry] = []
+    outputs = turn.begin()
     states: dict[bytes, bytes] = {}
     staff: dict[bytes, bytes | None] = {}
     for record in turn.records:
@@ -47,28 +47,23 @@ def count(turn: Turn) -> Iterator[Verdict | None]:
         length = record.value_cut.length if record.value_cut else len(value)
         said = value[:64].decode("utf-8", "replace")
         seen = turn.references.employers.get("e")
-        outputs.append(
-            Entry(
-                record.key,
-                orjson.dumps(
-                    {
-                        "origin": f"{record.topic}/{record.partition}/{record.offset}",
-                        "n": n,
-                        "turn": turn.number,
-                        "length": length,
-                        "said": said,
-                        "employer": seen,
-                        "at": record.timestamp,
-                        "staff": turn.references.staff.get(said.removeprefix("ask ")),
-                    }
-                ),
-                witness,
-            )
+        outcome = orjson.dumps(
+            {
+                "origin": f"{record.topic}/{record.partition}/{record.offset}",
+                "n": n,
+                "turn": turn.number,
+                "length": length,
+                "said": said,
+                "employer": seen,
+                "at": record.timestamp,
+                "staff": turn.references.staff.get(said.removeprefix("ask ")),
+            }
         )
+        outputs.add(("outcomes", turn.partition), [Entry(record.key, outcome, witness)])
         if said.startswith("staff"):
             staff[key] = orjson.dumps({"n": n})
         yield None
-    yield Verdict({"outcomes": outputs}, states, staff)
+    yield Verdict(outputs, states, staff)
 
 
 async def run(brokers: str, prefix: str, partitions: int) -> None:

@@ -1,0 +1,13 @@
+"""What is written in one transaction."""
+
+from collections.abc import Mapping, Sequence
+
+from agents.ledger.log import Entry, Place, Writer
+
+
+async def write(writer: Writer, entries: Mapping[Place, Sequence[Entry]]) -> None:
+    """A transaction of these entries."""
+    transaction = writer.transaction()
+    for place, group in entries.items():
+        transaction.add(place, group)
+    await transaction.commit()
