@@ -1,7 +1,7 @@
 """The decision on a turn: records in, outcomes, state changes and states out. No IO.
 
-Every record of a turn gets exactly one outcome or one dead letter, in the turn's order. Persons
-and staff changed within the turn are seen by the records after them, and by no others; the
+Every record of a turn gets exactly one outcome or one dead letter, a person's in the turn's order.
+Persons and staff changed within the turn are seen by the records after them, and by no others; the
 committed state is left as it is until the ledger has written the verdict.
 """
 

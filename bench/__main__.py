@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from bench import latency, profile, projection, report, scale
+from bench import backlog, latency, profile, projection, report, scale
 from bench.engines import (
     ENGINES,
     OURS,
@@ -259,8 +259,10 @@ def main() -> None:
         now = report.ratios_by_size(report.read(arguments.results))
         report.compare(console, now, baseline)
     elif arguments.do == "profile":
-        for stage, cost_us in profile.costs():
-            console.print(f"{cost_us:6.2f} µs  {stage}", highlight=False)
+        for title, costs in (("small turns, warm", profile.costs), ("a backlog", backlog.costs)):
+            console.print(f"{title}:", highlight=False)
+            for stage, cost_us in costs():
+                console.print(f"{cost_us:6.2f} µs  {stage}", highlight=False)
     elif arguments.do == "docs":
         _write_docs(report.read(arguments.results), arguments.results, arguments.docs)
     elif arguments.do == "baseline":

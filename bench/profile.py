@@ -1,4 +1,5 @@
-"""Where our CPU goes: a turn stage by stage, without a broker (`python -m bench profile`).
+"""Where our CPU goes: a small turn stage by stage, without a broker and all of it in the caches
+(`python -m bench profile`, which has the turns of a backlog, too: `bench.backlog`).
 
 CPU time, not time: it says the same on a busy machine, or nearly so.
 """
@@ -9,17 +10,16 @@ import asyncio
 import gc
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from agents.deciding import Decider
 from agents.ledger.batches import KafkaBatch
 from agents.ledger.encoding import Batch, Records
-from agents.ledger.log import Place
 from agents.ledger.record import Record
 from agents.ledger.turn import Entry, Turn, Verdict
-from agents.references import References
-from bench.work import CODE_KEYS, SCANS, Message, Shape, Work, references, state_of
+from bench.backlog import Encoding, views_of
+from bench.work import CODE_KEYS, SCANS, Message, Shape, Work, state_of
 from deployment.catalog import load_catalog
 from deployment.process import collect_rarely
 from rules.decide import decide
@@ -27,7 +27,6 @@ from rules.person import decode, encode
 from schemas.forms import time_ms
 from schemas.reading import Command, read_by_models, read_command
 from schemas.recognising import recognise
-from schemas.references import parse_reference
 
 INPUTS: Final = 40_000
 TURN: Final = 500
@@ -43,9 +42,7 @@ def costs() -> list[tuple[str, float]]:
     catalog = load_catalog(partitions=1)
     wire = {name: topic.wire for name, topic in catalog.topics.items()}
     decider = Decider(wire, 1, CODE_KEYS)
-    views = References(("employers", "sites", "staff"), parse_reference)
-    for topic, key, value in references(work):
-        views.fold(topic, [Record(topic, 0, 0, now_ms, key, value)], 1)
+    views = views_of(work, now_ms)
     found: list[tuple[str, float]] = []
     collect_rarely()
 
@@ -106,7 +103,7 @@ def costs() -> list[tuple[str, float]]:
         stored = dict(encoded)
         for number in range(0, INPUTS, TURN):
             turn = Turn(
-                1, 0, records[number : number + TURN], stored, views, "1", _Transaction,
+                1, 0, records[number : number + TURN], stored, views, "1", Encoding,
                 loop.create_future(),
             )  # fmt: skip
             *_, verdict = decider.decide(turn)
@@ -120,19 +117,6 @@ def costs() -> list[tuple[str, float]]:
     loop.close()
     timed("write: batches of outputs, states encoded", lambda: _batches(verdicts, now_ms))
     return found
-
-
-class _Transaction:
-    """Encodes what it is given, as one that is committed to Kafka."""
-
-    def __init__(self) -> None:
-        self.records: defaultdict[Place, Records] = defaultdict(Records)
-
-    def add(self, place: Place, entries: Sequence[Entry]) -> None:
-        self.records[place].add(entries)
-
-    async def commit(self) -> None:
-        raise NotImplementedError
 
 
 def _fetched(turn: list[Message], now_ms: int) -> Iterator[Batch]:

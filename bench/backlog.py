@@ -1,0 +1,151 @@
+"""A backlog's turns without a broker: as large as they get, and nothing in the processor's caches.
+
+All that a worker does but for fetching and sending, partition after partition, with as many persons
+as two million inputs have. So the memory it goes through is as large as a worker's is, and what
+comes out depends on the machine's memory more than on its processor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Final
+
+from agents.deciding import Decider
+from agents.ledger.batches import KafkaBatch
+from agents.ledger.encoding import Records
+from agents.ledger.feed import Feed
+from agents.ledger.log import Entry, Place
+from agents.ledger.merge import merge
+from agents.ledger.record import Record
+from agents.ledger.turn import Turn, Verdict
+from agents.references import References
+from bench.work import CODE_KEYS, TOPICS, Shape, Work, references, state_of
+from deployment.catalog import load_catalog
+from deployment.process import collect_rarely
+from rules.person import encode
+from schemas import limits
+from schemas.identifiers import partition_for
+from schemas.references import parse_reference
+
+PARTITIONS: Final = 16
+PERSONS: Final = 110_000
+TURNS: Final = 3
+"""Of each partition; the first one is not counted."""
+
+INPUTS: Final = TURNS * PARTITIONS * limits.TURN_RECORDS_MAX
+
+
+class Encoding:
+    """A transaction that encodes what it is given, as one that is committed to Kafka."""
+
+    def __init__(self) -> None:
+        self.records: defaultdict[Place, Records] = defaultdict(Records)
+
+    def add(self, place: Place, entries: Sequence[Entry]) -> None:
+        self.records[place].add(entries)
+
+    async def commit(self) -> None:
+        raise NotImplementedError
+
+
+def views_of(work: Work, now_ms: int) -> References:
+    """The work's reference records, as a worker has them."""
+    views = References(("employers", "sites", "staff"), parse_reference)
+    for topic, key, value in references(work):
+        views.fold(topic, [Record(topic, 0, 0, now_ms, key, value)], 1)
+    return views
+
+
+def _fetched(work: Work, now_ms: int) -> list[list[Feed]]:
+    """Of each partition a feed for each topic, with all that is to be decided."""
+    feeds = [
+        [Feed(topic, number, 0, lambda: None) for topic in TOPICS] for number in range(PARTITIONS)
+    ]
+    waiting: defaultdict[tuple[int, str], list[Entry]] = defaultdict(list)
+    round_ = 0
+
+    def fetch() -> None:
+        for (number, topic), entries in waiting.items():
+            records = Records()
+            records.add(entries)
+            feed = feeds[number][TOPICS.index(topic)]
+            for batch in records.batches(now_ms + round_, 1, 0, 0):
+                # The broker says from which offset on.
+                data = feed.reached.to_bytes(8, "big") + b"".join(batch)[8:]
+                feed.append(KafkaBatch(topic, number, data))
+        waiting.clear()
+
+    for message in work.messages():
+        if message.round != round_:
+            fetch()
+            round_ = message.round
+        waiting[message.partition, message.topic].append(Entry(message.key, message.value))
+    fetch()
+    return feeds
+
+
+def costs() -> list[tuple[str, float]]:
+    """(stage, microseconds of CPU an input), in the order of the way."""
+    now_ms = int(time.time() * 1000)
+    work = Work(Shape(INPUTS, persons=PERSONS, partitions=PARTITIONS), now_ms)
+    views = views_of(work, now_ms)
+    states: list[dict[bytes, bytes]] = [{} for _ in range(PARTITIONS)]
+    for seed in work.seeds:
+        key = seed.person.encode()
+        states[partition_for(key, PARTITIONS)][key] = encode(state_of(seed))
+    all_feeds = _fetched(work, now_ms)
+    wire = {name: topic.wire for name, topic in load_catalog(partitions=16).topics.items()}
+    decider = Decider(wire, PARTITIONS, CODE_KEYS)
+    loop = asyncio.new_event_loop()
+    collect_rarely()
+    spent: defaultdict[str, float] = defaultdict(float)
+    counted = 0
+    for number in range(1, TURNS + 1):
+        for partition, feeds in enumerate(all_feeds):
+            at = [time.process_time()]
+            records: list[Record] = []
+            ends = [feed.reached for feed in feeds]
+            merge(feeds, ends, ends, records, limits.TURN_RECORDS_MAX, limits.TURN_BYTES_MAX)
+            at.append(time.process_time())
+            turn = Turn(
+                number, partition, records, states[partition], views, "1", Encoding,
+                loop.create_future(),
+            )  # fmt: skip
+            verdict = _decided(decider, turn)
+            at.append(time.process_time())
+            _written(verdict, now_ms)
+            at.append(time.process_time())
+            states[partition].update(verdict.states)
+            count = len(records)
+            del records, turn, verdict
+            at.append(time.process_time())
+            if number > 1:
+                counted += count
+                stages = ("records, merged", "decide and encode", "batches", "keep and let go")
+                for stage, begun, ended in zip(stages, at, at[1:], strict=False):
+                    spent[stage] += ended - begun
+    loop.close()
+    found = [(stage, seconds / counted * 1e6) for stage, seconds in spent.items()]
+    return [*found, ("ALL OF IT", sum(cost for _, cost in found))]
+
+
+def _decided(decider: Decider, turn: Turn) -> Verdict:
+    *_, verdict = decider.decide(turn)
+    assert verdict is not None
+    return verdict
+
+
+def _written(verdict: Verdict, now_ms: int) -> None:
+    """What a producer is to send."""
+    transaction = verdict.outputs
+    assert isinstance(transaction, Encoding)
+    transaction.add(("", 0), [Entry(key, state) for key, state in verdict.states.items()])
+    b"".join(
+        part
+        for records in transaction.records.values()
+        for batch in records.batches(now_ms, 1, 0, 0)
+        for part in batch
+    )
