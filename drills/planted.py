@@ -211,7 +211,7 @@ def _sends_not_awaited() -> None:
                     transactional_id=self._id,
                     required_acks=-1,
                     timeout=1000,
-                    topics=[(key.topic, [(key.partition, batch)])],
+                    topics=[(key.topic, [(key.partition, b"".join(batch))])],
                 )
                 try:
                     await self._client.send(leader, request)

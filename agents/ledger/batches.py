@@ -172,15 +172,16 @@ def _with_cut_key(record: Record, key: bytes) -> Record:
     return replace(record, key=key[: limits.KEY_BYTES_MAX], key_cut=cut)
 
 
-def batches(topic: str, partition: int, data: bytes) -> Iterator[KafkaBatch]:
-    """The whole batches in a fetch's answer; an incomplete last one is left out."""
+def batches(topic: str, partition: int, data: bytes | memoryview) -> Iterator[KafkaBatch]:
+    """The whole batches in a fetch's answer; an incomplete last one is left out. Each has its own
+    copy of its bytes: it may be kept for longer than the others."""
     position, end = 0, len(data)
     while position + _HEADER.size <= end:
         (length,) = struct.unpack_from(">i", data, position + _LENGTH_AT)
         after = position + BEFORE_LENGTH + length
         if after > end:
             return
-        yield KafkaBatch(topic, partition, data[position:after])
+        yield KafkaBatch(topic, partition, bytes(data[position:after]))
         position = after
 
 

@@ -42,7 +42,7 @@ class _Asked(NamedTuple):
 
     correlation: int
     late_at: float
-    decode: Callable[[bytes, int], Any]
+    decode: Callable[[memoryview, int], Any]
     answer: asyncio.Future[Any]
 
 
@@ -87,7 +87,7 @@ class Connection(asyncio.Protocol):
         self._asked.append(_Asked(correlation, late_at, request.decode, answer))
         if self._watch is None:
             self._watch = self._loop.call_at(late_at, self._look)
-        self._transport.write(b"".join((header, name, *body)))
+        self._transport.writelines((header, name, *body))
         return answer
 
     def close(self) -> None:
@@ -119,7 +119,7 @@ class Connection(asyncio.Protocol):
                 needed = _SIZE.size + _SIZE.unpack_from(data, at)[0]
                 if end - at < needed:
                     break
-                self._take(data[at + _SIZE.size : at + needed])
+                self._take(memoryview(data)[at + _SIZE.size : at + needed])
                 at += needed
                 needed = _SIZE.size
         except Exception as error:  # noqa: BLE001 - whatever it is, all who wait are told
@@ -129,7 +129,7 @@ class Connection(asyncio.Protocol):
             self._received = [data[at:]]
             self._missing = needed - (end - at)
 
-    def _take(self, frame: bytes) -> None:
+    def _take(self, frame: memoryview) -> None:
         if not self._asked:
             raise ValueError("an answer to nothing")
         correlation, _, decode, answer = self._asked[0]

@@ -7,10 +7,12 @@ checksum without the processor's instruction for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import reduce
 from struct import Struct
-from typing import Final, NamedTuple
+from typing import Final
 
+from google_crc32c import extend
 from google_crc32c import value as crc32c
 
 from agents.ledger.batches import BEFORE_LENGTH, TRANSACTIONAL
@@ -38,11 +40,9 @@ SEQUENCES: Final = 1 << 31
 """How many sequence numbers there are; after the last one comes 0."""
 
 
-class Batch(NamedTuple):
-    """A record batch, in two parts because the first one tells of the second."""
-
-    head: bytes
-    rest: bytes
+Batch = Sequence[bytes]
+"""A record batch, in parts that follow each other: of a large one they are never put together here,
+which would go through all of its memory once more."""
 
 
 def _varint(number: int) -> bytes:
@@ -133,9 +133,9 @@ def _batch(
     fields = _FIELDS.pack(
         TRANSACTIONAL, count - 1, time_ms, time_ms, producer, epoch, sequence, count
     )
-    rest = b"".join((fields, *pieces))
-    length = _HEAD.size - BEFORE_LENGTH + len(rest)
-    return Batch(_HEAD.pack(0, length, _NO_LEADER_EPOCH, _FORMAT, crc32c(rest)), rest)
+    length = _EMPTY_BYTES - BEFORE_LENGTH + sum(map(len, pieces))
+    checksum = reduce(extend, pieces, crc32c(fields))
+    return (_HEAD.pack(0, length, _NO_LEADER_EPOCH, _FORMAT, checksum), fields, *pieces)
 
 
 def _headers(headers: Headers) -> bytes:

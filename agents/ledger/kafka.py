@@ -360,8 +360,9 @@ class KafkaWriter:
         sequence = self._sequences.get(key, 0)
         made = deque(records.batches(now_ms, self._pid, self._epoch, sequence))
         for batch in made:
-            if len(batch.rest) > limits.WRITE_RECORD_BYTES_MAX:
-                raise Refused(f"a record of {len(batch.rest)} bytes for {key.topic}: too large")
+            size = sum(map(len, batch))
+            if size > limits.WRITE_RECORD_BYTES_MAX:
+                raise Refused(f"a record of {size} bytes for {key.topic}: too large")
         self._sequences[key] = (sequence + len(records)) % SEQUENCES
         return made
 

@@ -68,7 +68,7 @@ class Written(Generic[T]):
         """What follows the header, in parts: records are many bytes, and are joined only once."""
         raise NotImplementedError
 
-    def decode(self, answer: bytes, at: int) -> T:
+    def decode(self, answer: memoryview, at: int) -> T:
         """The answer, whose header ends at `at`. Raises ValueError or struct.error."""
         raise NotImplementedError
 
@@ -91,20 +91,20 @@ def _topics(topics: Mapping[str, Sequence[Sequence[bytes]]]) -> list[bytes]:
     return parts
 
 
-def _read_text(answer: bytes, at: int) -> tuple[str, int]:
+def _read_text(answer: memoryview, at: int) -> tuple[str, int]:
     (size,) = _INT16.unpack_from(answer, at)
     at += 2
-    return _part(answer, at, size).decode(), at + size
+    return str(_part(answer, at, size), "utf-8"), at + size
 
 
-def _part(answer: bytes, at: int, size: int) -> bytes:
+def _part(answer: memoryview, at: int, size: int) -> memoryview:
     part = answer[at : at + size]
     if size < 0 or len(part) != size:
         raise ValueError("an answer ends too early")
     return part
 
 
-def _read_topics(answer: bytes, at: int, form: Struct) -> tuple[Answers, int]:
+def _read_topics(answer: memoryview, at: int, form: Struct) -> tuple[Answers, int]:
     """An array of topics whose partitions have a fixed form; and where it ends."""
     (count,) = _INT32.unpack_from(answer, at)
     at += 4
@@ -147,7 +147,7 @@ class ListOffsets(Written[Answers]):
         }
         return (self._HEAD.pack(-1, self.isolation), *_topics(topics))
 
-    def decode(self, answer: bytes, at: int) -> Answers:
+    def decode(self, answer: memoryview, at: int) -> Answers:
         return _read_topics(answer, at + 4, self._FOUND)[0]
 
 
@@ -159,7 +159,7 @@ class FetchedPartition(NamedTuple):
     """Last stable offset."""
     aborted: Sequence[tuple[int, int]]
     """(producer, first offset)"""
-    data: bytes
+    data: memoryview
     """Record batches, the last one perhaps cut off."""
 
 
@@ -220,7 +220,7 @@ class Fetch(Written[Fetched]):
             _text(""),
         )
 
-    def decode(self, answer: bytes, at: int) -> Fetched:
+    def decode(self, answer: memoryview, at: int) -> Fetched:
         _, error, session, count = self._ANSWER.unpack_from(answer, at)
         at += self._ANSWER.size
         topics = []
@@ -235,7 +235,7 @@ class Fetch(Written[Fetched]):
             topics.append((topic, group))
         return Fetched(error, session, topics)
 
-    def _partition(self, answer: bytes, at: int) -> tuple[FetchedPartition, int]:
+    def _partition(self, answer: memoryview, at: int) -> tuple[FetchedPartition, int]:
         partition, error, high, stable, _, count = self._FOUND.unpack_from(answer, at)
         at += self._FOUND.size
         # Null where there are no committed readers, or nothing aborted.
@@ -245,9 +245,7 @@ class Fetch(Written[Fetched]):
         _, length = self._DATA.unpack_from(answer, at)
         at += self._DATA.size
         size = max(0, length)
-        found = FetchedPartition(
-            partition, error, high, stable, aborted, _part(answer, at, size) if size else b""
-        )
+        found = FetchedPartition(partition, error, high, stable, aborted, _part(answer, at, size))
         return found, at + size
 
 
@@ -270,7 +268,7 @@ class InitProducerId(Written[tuple[int, int, int]]):
     def encode(self) -> Sequence[bytes]:
         return (_text(self.transactional_id), _INT32.pack(self.timeout_ms))
 
-    def decode(self, answer: bytes, at: int) -> tuple[int, int, int]:
+    def decode(self, answer: memoryview, at: int) -> tuple[int, int, int]:
         _, error, producer, epoch = self._ANSWER.unpack_from(answer, at)
         return error, producer, epoch
 
@@ -304,7 +302,7 @@ class AddPartitionsToTxn(Written[Answers]):
             *_topics(topics),
         )
 
-    def decode(self, answer: bytes, at: int) -> Answers:
+    def decode(self, answer: memoryview, at: int) -> Answers:
         return _read_topics(answer, at + 4, self._FOUND)[0]
 
 
@@ -344,7 +342,7 @@ class Produce(Written[Answers]):
             *_topics(topics),
         )
 
-    def decode(self, answer: bytes, at: int) -> Answers:
+    def decode(self, answer: memoryview, at: int) -> Answers:
         topics, at = _read_topics(answer, at, self._FOUND)
         _INT32.unpack_from(answer, at)
         return topics
@@ -375,7 +373,7 @@ class EndTxn(Written[int]):
             self._TAIL.pack(self.producer, self.epoch, self.commit),
         )
 
-    def decode(self, answer: bytes, at: int) -> int:
+    def decode(self, answer: memoryview, at: int) -> int:
         code: int = self._ANSWER.unpack_from(answer, at)[1]
         return code
 

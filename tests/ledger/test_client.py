@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -38,8 +39,8 @@ class Wire:
     def set_protocol(self, protocol: Any) -> None:
         self.protocol = protocol
 
-    def write(self, data: bytes) -> None:
-        self.sent.append(data)
+    def writelines(self, parts: Iterable[bytes]) -> None:
+        self.sent.append(b"".join(parts))
 
 
 class Side:
