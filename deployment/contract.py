@@ -152,6 +152,7 @@ person, `time` the command's, and data: {fields(Outcome)}.
 the reason, see [the code table](rules.md#codes); `version` is the person's after the command;
 `events` are the ids of the events it made; `origin` names the record that was answered. The header
 `witness` names the turn and the reference offsets that the decision used.
+A person's outcomes stand in the order of deciding; of different persons' their order says nothing.
 
 ## Events
 
