@@ -97,7 +97,7 @@ def costs() -> list[tuple[str, float]]:
         key = seed.person.encode()
         states[partition_for(key, PARTITIONS)][key] = encode(state_of(seed))
     all_feeds = _fetched(work, now_ms)
-    wire = {name: topic.wire for name, topic in load_catalog(partitions=16).topics.items()}
+    wire = {name: topic.wire for name, topic in load_catalog(partitions=PARTITIONS).topics.items()}
     decider = Decider(wire, PARTITIONS, CODE_KEYS)
     loop = asyncio.new_event_loop()
     collect_rarely()

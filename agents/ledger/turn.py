@@ -16,17 +16,7 @@ from agents.ledger.log import Entry, Transaction
 from agents.ledger.record import Cut, Headers, Record
 from agents.references import References
 
-__all__ = [
-    "Cut",
-    "Decide",
-    "Entry",
-    "Headers",
-    "Record",
-    "Transaction",
-    "Turn",
-    "Verdict",
-    "answer",
-]
+__all__ = ["Cut", "Decide", "Entry", "Headers", "Record", "Turn", "Verdict", "answer"]
 
 
 @dataclass(slots=True)

@@ -65,7 +65,7 @@ class Written(Generic[T]):
     """One whose header has no tags, in the request and in the answer."""
 
     def encode(self) -> Sequence[bytes]:
-        """What follows the header, in parts: records are many bytes, and are joined only once."""
+        """What follows the header, in parts: records are many bytes, and are never joined."""
         raise NotImplementedError
 
     def decode(self, answer: memoryview, at: int) -> T:
