@@ -155,7 +155,7 @@ class Decider:
         witness = ((WITNESS_HEADER, turn.witness),)
         states: dict[bytes, bytes] = {}
         answers: Counter[tuple[str, str]] = Counter()
-        outputs = turn.begin()
+        outputs = turn.draft()
         order = _order(turn.records, movers)
         for at in range(0, len(order), limits.DECIDED_AT_ONCE_MAX):
             if at:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Sequence
 from typing import Final
 
 from agents.deciding import Decider
 from agents.ledger.batches import KafkaBatch
 from agents.ledger.encoding import Records
 from agents.ledger.feed import Feed
-from agents.ledger.log import Entry, Place
+from agents.ledger.kafka import KafkaDraft
+from agents.ledger.log import Entry
 from agents.ledger.merge import merge
 from agents.ledger.record import Record
 from agents.ledger.turn import Turn, Verdict
@@ -36,19 +36,6 @@ TURNS: Final = 3
 """Of each partition; the first one is not counted."""
 
 INPUTS: Final = TURNS * PARTITIONS * limits.TURN_RECORDS_MAX
-
-
-class Encoding:
-    """A transaction that encodes what it is given, as one that is committed to Kafka."""
-
-    def __init__(self) -> None:
-        self.records: defaultdict[Place, Records] = defaultdict(Records)
-
-    def add(self, place: Place, entries: Sequence[Entry]) -> None:
-        self.records[place].add(entries)
-
-    async def commit(self) -> None:
-        raise NotImplementedError
 
 
 def views_of(work: Work, now_ms: int) -> References:
@@ -111,12 +98,12 @@ def costs() -> list[tuple[str, float]]:
             merge(feeds, ends, ends, records, limits.TURN_RECORDS_MAX, limits.TURN_BYTES_MAX)
             at.append(time.process_time())
             turn = Turn(
-                number, partition, records, states[partition], views, "1", Encoding,
+                number, partition, records, states[partition], views, "1", KafkaDraft,
                 loop.create_future(),
             )  # fmt: skip
             verdict = _decided(decider, turn)
             at.append(time.process_time())
-            _written(verdict, now_ms)
+            write(verdict, now_ms)
             at.append(time.process_time())
             states[partition].update(verdict.states)
             count = len(records)
@@ -138,14 +125,15 @@ def _decided(decider: Decider, turn: Turn) -> Verdict:
     return verdict
 
 
-def _written(verdict: Verdict, now_ms: int) -> None:
-    """What a producer is to send."""
-    transaction = verdict.outputs
-    assert isinstance(transaction, Encoding)
-    transaction.add(("", 0), [Entry(key, state) for key, state in verdict.states.items()])
-    b"".join(
+def write(verdict: Verdict, now_ms: int) -> bytes:
+    """What a producer would send."""
+    draft = verdict.outputs
+    assert isinstance(draft, KafkaDraft)
+    states = Records()
+    states.add(Entry(key, state) for key, state in verdict.states.items())
+    return b"".join(
         part
-        for records in transaction.records.values()
+        for records in (*draft.records.values(), states)
         for batch in records.batches(now_ms, 1, 0, 0)
         for part in batch
     )

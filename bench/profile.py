@@ -16,9 +16,10 @@ from typing import Any, Final
 from agents.deciding import Decider
 from agents.ledger.batches import KafkaBatch
 from agents.ledger.encoding import Batch, Records
+from agents.ledger.kafka import KafkaDraft
 from agents.ledger.record import Record
 from agents.ledger.turn import Entry, Turn, Verdict
-from bench.backlog import Encoding, views_of
+from bench.backlog import views_of, write
 from bench.work import CODE_KEYS, SCANS, Message, Shape, Work, state_of
 from deployment.catalog import load_catalog
 from deployment.process import collect_rarely
@@ -103,7 +104,7 @@ def costs() -> list[tuple[str, float]]:
         stored = dict(encoded)
         for number in range(0, INPUTS, TURN):
             turn = Turn(
-                1, 0, records[number : number + TURN], stored, views, "1", Encoding,
+                1, 0, records[number : number + TURN], stored, views, "1", KafkaDraft,
                 loop.create_future(),
             )  # fmt: skip
             *_, verdict = decider.decide(turn)
@@ -115,7 +116,7 @@ def costs() -> list[tuple[str, float]]:
     timed("DECIDER, all of it, outputs encoded", lambda: deque(whole(), 0))
     verdicts = list(whole())
     loop.close()
-    timed("write: batches of outputs, states encoded", lambda: _batches(verdicts, now_ms))
+    timed("write: batches", lambda: deque((write(one, now_ms) for one in verdicts), 0))
     return found
 
 
@@ -151,11 +152,3 @@ def _encode_turns(turns: list[list[Message]], decided: list[Any]) -> None:
 def _check(raw: list[bytes]) -> None:
     for one in raw:
         KafkaBatch(SCANS, 0, one).check()
-
-
-def _batches(verdicts: list[Any], now_ms: int) -> None:
-    for verdict in verdicts:
-        states = Records()
-        states.add(Entry(key, state) for key, state in verdict.states.items())
-        for records in (*verdict.outputs.records.values(), states):
-            deque(records.batches(now_ms, 1, 0, 0), 0)

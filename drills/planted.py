@@ -84,7 +84,7 @@ def _commit_first() -> None:
         for record in turn.records:
             offsets[record.topic] = record.offset + 1
         early = Position(turn.number, offsets, self._topic_ids, turn.used, turn.rules_version)
-        await self._commit(Verdict(turn.begin(), {}), early)
+        await self._commit(Verdict(turn.draft(), {}), early)
         return await answer(self, turn)
 
     Owner._answer = committing  # type: ignore[method-assign]

@@ -38,7 +38,8 @@ def _clock(spec: str) -> None:
 
 
 def _kill(spec: str) -> None:
-    from agents.ledger.kafka import KafkaWriter
+    from agents.ledger.kafka import KafkaDraft, KafkaWriter
+    from agents.ledger.log import Draft
     from agents.ledger.wire import EndTxn
 
     point, _, number = spec.partition(":")
@@ -50,14 +51,15 @@ def _kill(spec: str) -> None:
         print(f"killed: {spec}", flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    async def committing(self: KafkaWriter, records: Any) -> None:
+    async def committing(self: KafkaWriter, draft: Draft) -> None:
         nonlocal left, due
-        counts = point != "staff" or ("staff", 0) in records
+        assert isinstance(draft, KafkaDraft)
+        counts = point != "staff" or ("staff", 0) in draft.records
         left -= counts
         due = left <= 0
         if due and point == "decided":
             die()
-        await commit(self, records)
+        await commit(self, draft)
         if due and counts and point in ("committed", "staff"):
             die()
 

@@ -32,7 +32,7 @@ from agents.ledger.backoff import Backoff
 from agents.ledger.client import Client, Connection
 from agents.ledger.encoding import SEQUENCES, Batch, Records
 from agents.ledger.forgotten import Forgotten, Producer
-from agents.ledger.log import Entry, Fenced, Layout, LogUnavailable, Place, Refused
+from agents.ledger.log import Draft, Entry, Fenced, Layout, LogUnavailable, Place, Refused
 from agents.ledger.reading import KafkaReader
 from agents.ledger.wire import (
     AddPartitionsToTxn,
@@ -268,15 +268,15 @@ class KafkaWriter:
         )
         await self._forgotten.refuse_unknown(Producer(self._pid, self._epoch))
 
-    def transaction(self) -> KafkaTransaction:
-        return KafkaTransaction(self)
+    def draft(self) -> KafkaDraft:
+        return KafkaDraft()
 
-    async def commit(self, records: Mapping[Place, Records]) -> None:
-        """As `KafkaTransaction.commit`, which has the records of each place."""
+    async def commit(self, draft: Draft) -> None:
+        assert isinstance(draft, KafkaDraft)
         # The broker replaces the time on topics with LogAppendTime, that is on all of ours.
         now_ms = int(time.time() * 1000)
         queues: dict[TopicPartition, deque[Batch]] = {}
-        for (topic, partition), added in records.items():
+        for (topic, partition), added in draft.records.items():
             key = TopicPartition(self._wire[topic], partition)
             queues[key] = self._batches(key, added, now_ms)
         await self._coordinated(
@@ -410,18 +410,14 @@ class KafkaWriter:
         return again
 
 
-class KafkaTransaction:
-    """Implements `agents.ledger.log.Transaction`."""
+class KafkaDraft:
+    """Implements `agents.ledger.log.Draft`: encodes what it is given."""
 
-    def __init__(self, writer: KafkaWriter) -> None:
-        self._writer = writer
-        self._records: defaultdict[Place, Records] = defaultdict(Records)
+    def __init__(self) -> None:
+        self.records: defaultdict[Place, Records] = defaultdict(Records)
 
     def add(self, place: Place, entries: Sequence[Entry]) -> None:
-        self._records[place].add(entries)
-
-    async def commit(self) -> None:
-        await self._writer.commit(self._records)
+        self.records[place].add(entries)
 
 
 async def _all(asked: Iterable[Coroutine[Any, Any, T]]) -> Sequence[T]:

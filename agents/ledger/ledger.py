@@ -851,7 +851,7 @@ class Owner:
             states=self._states,
             references=ledger.references,
             rules_version=ledger.rules_version,
-            begin=self._writer.transaction,
+            draft=self._writer.draft,
             answer=loop.create_future(),
         )
         metrics.LEDGER_TURNS_IN_HAND.inc()
@@ -897,17 +897,18 @@ class Owner:
     async def _commit(self, verdict: Verdict, position: Position) -> None:
         """One transaction: outputs, staff, states, progress."""
         layout, partition = self._ledger.layout, self.partition
-        transaction = verdict.outputs
+        assert self._writer is not None
+        draft = verdict.outputs
         if verdict.staff:
             changed = [Entry(key, value) for key, value in verdict.staff.items()]
-            transaction.add((layout.staff, 0), changed)
+            draft.add((layout.staff, 0), changed)
         changed = [Entry(key, state) for key, state in verdict.states.items()]
         changed.append(Entry(PROGRESS_KEY, position.encode()))
-        transaction.add((layout.state, partition), changed)
+        draft.add((layout.state, partition), changed)
         self._unseen = True
         try:
             async with asyncio.timeout(limits.COMMIT_MS_MAX / 1000):
-                await transaction.commit()
+                await self._writer.commit(draft)
         except TimeoutError as error:
             raise LogUnavailable("the turn was not written in time") from error
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Cut",
+    "Draft",
     "EndOffsets",
     "Entry",
     "Feed",
@@ -44,7 +45,6 @@ __all__ = [
     "Reader",
     "Record",
     "Refused",
-    "Transaction",
     "Unreadable",
     "Writer",
 ]
@@ -160,21 +160,14 @@ class EndOffsets(Protocol):
     async def close(self) -> None: ...
 
 
-class Transaction(Protocol):
-    """What is written together. Nothing of it is sent before `commit`."""
+class Draft(Protocol):
+    """What is to be written together. Nothing of it is sent before its writer commits it."""
 
     def add(self, place: Place, entries: Sequence[Entry]) -> None:
         """Write these, too, after those that the place has so far.
 
         They are made ready to be sent at once: while they are new, the processor's caches have
         them.
-        """
-
-    async def commit(self) -> None:
-        """Write it.
-
-        Raises Fenced, LogUnavailable or Refused; after any of them only the writer's `close` may
-        follow, and only a later producer's `start` tells what happened.
         """
 
 
@@ -187,8 +180,15 @@ class Writer(Protocol):
         Raises LogUnavailable, Refused.
         """
 
-    def transaction(self) -> Transaction:
-        """A new one. They are committed one after the other, and need not be."""
+    def draft(self) -> Draft:
+        """A new one, of a transaction. It need not be committed."""
+
+    async def commit(self, draft: Draft) -> None:
+        """Write one that `draft` made, all of it or nothing; one after the other.
+
+        Raises Fenced, LogUnavailable or Refused; after any of them only `close` may follow, and
+        only a later producer's `start` tells what happened.
+        """
 
     async def end_forgotten(self) -> None:
         """End the last transaction wherever the log has forgotten to; not while one is under way.

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple, TypeVar
 from agents.ledger.backoff import Backoff
 from agents.ledger.feed import Feed
 from agents.ledger.log import (
+    Draft,
     Entry,
     Fenced,
     Headers,
@@ -776,11 +777,12 @@ class MemoryWriter:
             lambda: self._cluster.begin_producer(self._name, self._timeout_ms),
         )
 
-    def transaction(self) -> MemoryTransaction:
-        return MemoryTransaction(self)
+    def draft(self) -> MemoryDraft:
+        return MemoryDraft()
 
-    async def commit(self, entries: Mapping[Place, Sequence[Entry]]) -> None:
-        """As `MemoryTransaction.commit`, which has the entries of each place."""
+    async def commit(self, draft: Draft) -> None:
+        assert isinstance(draft, MemoryDraft)
+        entries = draft.entries
         await self._coordinated(
             "add partitions",
             lambda: self._cluster.add_partitions(self._name, self._epoch, list(entries)),
@@ -827,18 +829,14 @@ class MemoryWriter:
                 await pause.sleep()
 
 
-class MemoryTransaction:
-    """Implements `agents.ledger.log.Transaction`."""
+class MemoryDraft:
+    """Implements `agents.ledger.log.Draft`: keeps what it is given."""
 
-    def __init__(self, writer: MemoryWriter) -> None:
-        self._writer = writer
-        self._entries: dict[Place, list[Entry]] = {}
+    def __init__(self) -> None:
+        self.entries: dict[Place, list[Entry]] = {}
 
     def add(self, place: Place, entries: Sequence[Entry]) -> None:
-        self._entries.setdefault(place, []).extend(entries)
-
-    async def commit(self) -> None:
-        await self._writer.commit(self._entries)
+        self.entries.setdefault(place, []).extend(entries)
 
 
 class MemoryMembership:

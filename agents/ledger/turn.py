@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from agents.ledger.log import Entry, Transaction
+from agents.ledger.log import Draft, Entry
 from agents.ledger.record import Cut, Headers, Record
 from agents.references import References
 
@@ -23,9 +23,9 @@ __all__ = ["Cut", "Decide", "Entry", "Headers", "Record", "Turn", "Verdict", "an
 class Verdict:
     """All that a turn changes. Written in one transaction."""
 
-    outputs: Transaction
-    """One that the turn began, with all outputs in it, in the partition of the turn's commands. The
-    ledger adds the rest and commits it."""
+    outputs: Draft
+    """One that the turn's `draft` made, with all outputs in it, in the partition of the turn's
+    commands. The ledger adds the rest and commits it."""
     states: Mapping[bytes, bytes]
     """Record key -> the new state, encoded."""
     staff: Mapping[bytes, bytes | None] = field(default_factory=dict)
@@ -49,8 +49,8 @@ class Turn:
     """Employers, sites and staff, at least as of this turn's barrier. Live: read it only while it
     is `held`, as `answer` does. The turn's own staff writes are not in it."""
     rules_version: str
-    begin: Callable[[], Transaction]
-    """A new transaction, to be given outputs as they are made."""
+    draft: Callable[[], Draft]
+    """A new one, to be given outputs as they are made."""
     answer: asyncio.Future[Verdict]
     """To be set once, by the agent; not if it is done already (the ledger gave up waiting)."""
     used: Mapping[str, int] = field(default_factory=dict)

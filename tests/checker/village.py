@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -17,7 +17,7 @@ from unittest.mock import Mock
 import orjson
 
 from agents.deciding import Decider
-from agents.ledger.log import Entry, Place
+from agents.ledger.memory import MemoryDraft
 from agents.ledger.record import Record as Read
 from agents.ledger.turn import Turn
 from agents.references import References
@@ -63,19 +63,6 @@ def someone(name: str, home: int) -> str:
 MAYOR = someone("mayor", 0)
 """The project manager of the general contractor."""
 LI, WU = someone("li", 0), someone("wu", 1)
-
-
-class _Outputs:
-    """A transaction that only keeps what it is given."""
-
-    def __init__(self) -> None:
-        self.entries: dict[Place, list[Entry]] = {}
-
-    def add(self, place: Place, entries: Sequence[Entry]) -> None:
-        self.entries.setdefault(place, []).extend(entries)
-
-    async def commit(self) -> None:
-        raise NotImplementedError
 
 
 @dataclass
@@ -288,12 +275,12 @@ class Village:
             self.states[partition],
             self.references,
             "1",
-            _Outputs,
+            MemoryDraft,
             Mock(spec=asyncio.Future),
         )
         *_, verdict = self.decider.decide(turn)
         assert verdict is not None
-        outputs = cast(_Outputs, verdict.outputs).entries
+        outputs = cast(MemoryDraft, verdict.outputs).entries
         for (topic, number), entries in outputs.items():
             for entry in entries:
                 self.append(topic, number, entry.key, entry.value, tuple(entry.headers))

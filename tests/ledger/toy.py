@@ -34,7 +34,7 @@ def parse(topic: str, key: bytes, value: bytes) -> object:
 def count(turn: Turn) -> Iterator[Verdict | None]:
     """One outcome a record: which it is, and the how-manieth of its key."""
     witness = [("witness", turn.witness)]
-    outputs = turn.begin()
+    outputs = turn.draft()
     states: dict[bytes, bytes] = {}
     staff: dict[bytes, bytes | None] = {}
     for record in turn.records:

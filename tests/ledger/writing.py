@@ -7,7 +7,7 @@ from agents.ledger.log import Entry, Place, Writer
 
 async def write(writer: Writer, entries: Mapping[Place, Sequence[Entry]]) -> None:
     """A transaction of these entries."""
-    transaction = writer.transaction()
+    draft = writer.draft()
     for place, group in entries.items():
-        transaction.add(place, group)
-    await transaction.commit()
+        draft.add(place, group)
+    await writer.commit(draft)

@@ -78,7 +78,7 @@ BUGS = (
                 """
                 early = {**self._offsets, **{one.topic: one.offset + 1 for one in records}}
                 await self._commit(
-                    Verdict(turn.begin(), {}), Position(turn.number, early, self._topic_ids, {}, "")
+                    Verdict(turn.draft(), {}), Position(turn.number, early, self._topic_ids, {}, "")
                 )
                 verdict = await self._idle(self._answer(turn))
                 """,
