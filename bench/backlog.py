@@ -101,7 +101,7 @@ def costs() -> list[tuple[str, float]]:
                 number, partition, records, states[partition], views, "1", KafkaDraft,
                 loop.create_future(),
             )  # fmt: skip
-            verdict = _decided(decider, turn)
+            verdict = verdict_of(decider, turn)
             at.append(time.process_time())
             write(verdict, now_ms)
             at.append(time.process_time())
@@ -119,7 +119,8 @@ def costs() -> list[tuple[str, float]]:
     return [*found, ("ALL OF IT", sum(cost for _, cost in found))]
 
 
-def _decided(decider: Decider, turn: Turn) -> Verdict:
+def verdict_of(decider: Decider, turn: Turn) -> Verdict:
+    """The verdict, without a rest between the steps."""
     *_, verdict = decider.decide(turn)
     assert verdict is not None
     return verdict

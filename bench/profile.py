@@ -19,7 +19,7 @@ from agents.ledger.encoding import Batch, Records
 from agents.ledger.kafka import KafkaDraft
 from agents.ledger.record import Record
 from agents.ledger.turn import Entry, Turn, Verdict
-from bench.backlog import views_of, write
+from bench.backlog import verdict_of, views_of, write
 from bench.work import CODE_KEYS, SCANS, Message, Shape, Work, state_of
 from deployment.catalog import load_catalog
 from deployment.process import collect_rarely
@@ -107,8 +107,7 @@ def costs() -> list[tuple[str, float]]:
                 1, 0, records[number : number + TURN], stored, views, "1", KafkaDraft,
                 loop.create_future(),
             )  # fmt: skip
-            *_, verdict = decider.decide(turn)
-            assert verdict is not None
+            verdict = verdict_of(decider, turn)
             stored.update(verdict.states)
             yield verdict
 
