@@ -11,15 +11,18 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
+from itertools import zip_longest
 from operator import itemgetter
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 import msgspec
+from msgspec.structs import replace
 
 from agents.ledger.record import Cut, Headers, Record
 from agents.ledger.turn import Entry, Turn, Verdict
-from rules.authority import World
-from rules.decide import Decision, codes_of, decide
+from rules.authority import StaffView, World
+from rules.case import Case
+from rules.decide import Decision, codes_of, decide_each
 from rules.person import Person, decode, encode, staff_record
 from schemas import limits
 from schemas.commands import COMMANDS
@@ -79,8 +82,8 @@ class _Unforeseen(Exception):
     """A staff record changed that was not expected to."""
 
 
-class _StaffOverlay:
-    """The staff view as each record of the turn sees it: with what the records before it changed.
+class _StaffChanges:
+    """What the records of a turn change of the staff view.
 
     Only `movers`, by their keys, may change theirs. They are decided before all others, and in the
     turn's order.
@@ -89,23 +92,20 @@ class _StaffOverlay:
     def __init__(self, committed: Mapping[str, Staff], movers: Container[bytes | None]) -> None:
         self._committed = committed
         self._movers = movers
-        self._changes: dict[str, list[tuple[int, Staff | None]]] = {}
-        self.place = 0
-        """Of the record that is decided next, in the turn: to be set before it is."""
+        self.changes: dict[str, list[tuple[int, Staff | None]]] = {}
 
-    def get(self, person: str, /) -> Staff | None:
-        if changes := self._changes.get(person):
-            before = bisect_left(changes, self.place, key=itemgetter(0))
-            if before:
-                return changes[before - 1][1]
-        return self._committed.get(person)
+    def seen_in(self, world: World, place: int) -> World:
+        """The world of the record at this place of the turn, who sees what those before it
+        changed."""
+        return replace(world, staff=_StaffBefore(self._committed, self.changes, place))
 
     def changed(self) -> dict[str, Staff | None]:
         """What the turn leaves of the records that it changed."""
-        return {person: changes[-1][1] for person, changes in self._changes.items()}
+        return {person: changes[-1][1] for person, changes in self.changes.items()}
 
-    def follow(self, person: str, before: Person, after: Person) -> None:
-        """Note what a decision changed of a person's record. Raises _Unforeseen."""
+    def follow(self, place: int, person: str, before: Person, after: Person) -> None:
+        """Note what the decision on the record at this place changed of a person's. Raises
+        _Unforeseen."""
         if (
             after.employment is before.employment
             and after.assignment is before.assignment
@@ -116,7 +116,22 @@ class _StaffOverlay:
         if record != staff_record(person, before):
             if person.encode() not in self._movers:
                 raise _Unforeseen(person)
-            self._changes.setdefault(person, []).append((self.place, record))
+            self.changes.setdefault(person, []).append((place, record))
+
+
+class _StaffBefore(NamedTuple):
+    """The staff view amid the turn."""
+
+    committed: StaffView
+    changes: Mapping[str, list[tuple[int, Staff | None]]]
+    place: int
+
+    def get(self, person: str, /) -> Staff | None:
+        if changes := self.changes.get(person):
+            before = bisect_left(changes, self.place, key=itemgetter(0))
+            if before:
+                return changes[before - 1][1]
+        return self.committed.get(person)
 
 
 class Decider:
@@ -138,8 +153,8 @@ class Decider:
 
         It is that of deciding one record after the other. But what a record sees of other persons
         is their staff records alone, so where there are many, those who do not change theirs are
-        decided and answered person after person: what belongs to a person is then at hand in the
-        processor's caches for all of it.
+        decided and answered some persons after the others: what belongs to them is then at hand in
+        the processor's caches, and their decisions can be made part by part (`decide_each`).
         """
         everyone = {record.key for record in turn.records}
         if len(turn.records) > limits.DECIDED_AT_ONCE_MAX:
@@ -151,35 +166,34 @@ class Decider:
     def _decide(self, turn: Turn, movers: Container[bytes | None]) -> Iterator[Verdict | None]:
         """In a step some records are read, then their codes, then they are decided, then answered,
         which is cheaper than all of it for each record (see the limit). Raises _Unforeseen."""
-        staff = _StaffOverlay(cast(Mapping[str, Staff], turn.references.staff), movers)
+        committed = cast(Mapping[str, Staff], turn.references.staff)
+        staff = _StaffChanges(committed, movers)
         witness = ((WITNESS_HEADER, turn.witness),)
         states: dict[bytes, bytes] = {}
         answers: Counter[tuple[str, str]] = Counter()
         outputs = turn.draft()
-        order = _order(turn.records, movers)
-        for at in range(0, len(order), limits.DECIDED_AT_ONCE_MAX):
-            if at:
+        for number, rounds in enumerate(_steps(turn.records, movers)):
+            if number:
                 yield None
-            places = order[at : at + limits.DECIDED_AT_ONCE_MAX]
-            records = [turn.records[place] for place in places]
+            records = [turn.records[place] for places in rounds for place in places]
             commands = [self._read(record, turn.states) for record in records]
             world = World(
                 cast(Mapping[str, Employer], turn.references.employers),
                 cast(Mapping[str, Site], turn.references.sites),
-                staff,
+                committed,
                 self._code_keys,
                 codes_of((one for one in commands if isinstance(one, Command)), self._code_keys),
             )
-            judged = _judge(turn, places, commands, states, world, staff)
+            decisions = iter(_judge(turn, rounds, commands, states, world, staff))
             made: defaultdict[str, list[Entry]] = defaultdict(list)
-            for record, one in zip(records, judged, strict=True):
-                if isinstance(one, tuple):
-                    command, decision = one
+            for record, command in zip(records, commands, strict=True):
+                if isinstance(command, Command):
+                    decision = next(decisions)
                     self._answer(record, command, decision, witness, made)
                     answers[decision.status, decision.code] += 1
                 else:
-                    made[DEAD_LETTERS_TOPIC].append(self._dead_letter(record, one))
-                    answers["dead_letter", one.code] += 1
+                    made[DEAD_LETTERS_TOPIC].append(self._dead_letter(record, command))
+                    answers["dead_letter", command.code] += 1
             for topic, entries in made.items():
                 outputs.add((topic, turn.partition), entries)
         yield Verdict(
@@ -286,51 +300,83 @@ def _movers(turn: Turn, everyone: Collection[bytes | None]) -> set[bytes]:
     }
 
 
-def _order(records: Sequence[Record], movers: Container[bytes | None]) -> list[int]:
-    """The places of the records in the order of deciding: those of movers as they stand, then
-    those of the others, person after person."""
-    first: list[int] = []
+def _steps(records: Sequence[Record], movers: Container[bytes | None]) -> list[list[list[int]]]:
+    """The places of the records in the order of deciding: in steps, and these in rounds.
+
+    First those of movers as they stand, each a round. Then those of the others, some persons after
+    the others: in a step's first round the first record of each of its persons, in the next the
+    second, so that no decision of a round has to do with another.
+    """
+    size = limits.DECIDED_AT_ONCE_MAX
+    first: list[list[int]] = []
     others: defaultdict[bytes | None, list[int]] = defaultdict(list)
     for place, record in enumerate(records):
-        (first if record.key in movers else others[record.key]).append(place)
-    return first + [place for places in others.values() for place in places]
+        if record.key in movers:
+            first.append([place])
+        else:
+            others[record.key].append(place)
+    steps = [first[at : at + size] for at in range(0, len(first), size)]
+    step: list[list[int]] = []
+    room = size
+    for places in others.values():
+        for at in range(0, len(places), size):
+            part = places[at : at + size]
+            if len(part) > room:
+                steps.append(_rounds(step))
+                step, room = [], size
+            step.append(part)
+            room -= len(part)
+    if step:
+        steps.append(_rounds(step))
+    return steps
+
+
+def _rounds(persons: Sequence[Sequence[int]]) -> list[list[int]]:
+    """The first of each, then the second of each, and so on."""
+    return [[place for place in places if place is not None] for places in zip_longest(*persons)]
 
 
 def _judge(
     turn: Turn,
-    places: Sequence[int],
+    rounds: Sequence[Sequence[int]],
     commands: Sequence[Command | Refusal],
     states: dict[bytes, bytes],
     world: World,
-    staff: _StaffOverlay,
-) -> list[tuple[Command, Decision] | Refusal]:
-    """What becomes of the records at the places, of which these are the commands.
+    staff: _StaffChanges,
+) -> list[Decision]:
+    """The decisions on the records of the rounds that were read as commands.
 
     A person never heard of is the empty one. `states` and `staff`: as the turn has changed them so
     far, and are changed further.
     """
-    judged: list[tuple[Command, Decision] | Refusal] = []
+    decisions: list[Decision] = []
     persons: dict[bytes, Person] = {}
-    for place, command in zip(places, commands, strict=True):
-        if not isinstance(command, Command):
-            judged.append(command)
-            continue
-        record = turn.records[place]
-        key = record.key
-        assert key is not None  # it is the subject
-        person = persons.get(key)
-        if person is None:
-            stored = states.get(key) or turn.states.get(key)
-            person = _NOBODY if stored is None else decode(stored)
-        staff.place = place
-        decision = decide(person, command, record.timestamp, world)
-        if decision.person is not person:
-            persons[key] = decision.person
-            staff.follow(command.subject, person, decision.person)
-        judged.append((command, decision))
+    read = iter(commands)
+    for places in rounds:
+        asked: list[tuple[int, bytes]] = []
+        cases: list[Case] = []
+        for place, command in zip(places, read, strict=False):
+            if not isinstance(command, Command):
+                continue
+            record = turn.records[place]
+            key = record.key
+            assert key is not None  # it is the subject
+            person = persons.get(key)
+            if person is None:
+                stored = states.get(key) or turn.states.get(key)
+                person = _NOBODY if stored is None else decode(stored)
+            seen = staff.seen_in(world, place) if staff.changes else world
+            asked.append((place, key))
+            cases.append(Case(person, command, command.data, command.at_ms, record.timestamp, seen))
+        decided = decide_each(cases)
+        for (place, key), case, decision in zip(asked, cases, decided, strict=True):
+            if decision.person is not case.person:
+                persons[key] = decision.person
+                staff.follow(place, case.command.subject, case.person, decision.person)
+        decisions += decided
     for key, person in persons.items():
         states[key] = encode(person)
-    return judged
+    return decisions
 
 
 def _text(raw: bytes | None, whole: bool) -> str | None:

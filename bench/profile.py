@@ -11,9 +11,10 @@ import gc
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any, Final
 
-from agents.deciding import Decider
+from agents.deciding import Decider, _steps
 from agents.ledger.batches import KafkaBatch
 from agents.ledger.encoding import Batch, Records
 from agents.ledger.kafka import KafkaDraft
@@ -23,7 +24,8 @@ from bench.backlog import verdict_of, views_of, write
 from bench.work import CODE_KEYS, SCANS, Message, Shape, Work, state_of
 from deployment.catalog import load_catalog
 from deployment.process import collect_rarely
-from rules.decide import decide
+from rules.case import Case
+from rules.decide import Decision, decide_each
 from rules.person import decode, encode
 from schemas.forms import time_ms
 from schemas.reading import Command, read_by_models, read_command
@@ -78,20 +80,24 @@ def costs() -> list[tuple[str, float]]:
     timed("state: decode, each person once", lambda: [decode(one) for one in encoded.values()])
     world = work.world()
 
-    def decisions() -> list[Any]:
-        people = dict(states)
-        made = []
-        for message, command in zip(messages, commands, strict=True):
-            decision = decide(people[message.key], command, now_ms, world)
-            people[message.key] = decision.person
-            made.append(decision)
-        return made
-
-    decided = timed("decide", decisions)
     records = [
         Record(one.topic, 0, number, now_ms, one.key, one.value)
         for number, one in enumerate(messages)
     ]
+    steps = _steps(records, ())
+
+    def decisions() -> list[Decision]:
+        people = dict(states)
+        made: dict[int, Decision] = {}
+        for places in chain.from_iterable(steps):
+            asked = [(people[messages[place].key], commands[place]) for place in places]
+            cases = [Case(who, one, one.data, one.at_ms, now_ms, world) for who, one in asked]
+            for place, decision in zip(places, decide_each(cases), strict=True):
+                people[messages[place].key] = decision.person
+                made[place] = decision
+        return [made[place] for place in range(len(messages))]
+
+    decided = timed("decide", decisions)
     timed(
         "answer: outcome and events",
         lambda: _answer(decider, records, commands, decided),

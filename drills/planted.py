@@ -258,9 +258,9 @@ def _staff_late() -> None:
     from agents import deciding
 
     def committed(self: Any, person: str, /) -> Any:
-        return self._committed.get(person)
+        return self.committed.get(person)
 
-    deciding._StaffOverlay.get = committed  # type: ignore[method-assign]
+    deciding._StaffBefore.get = committed  # type: ignore[method-assign]
 
 
 def _from_latest() -> None:

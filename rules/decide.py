@@ -4,7 +4,7 @@ Each command type has a ladder of guards: a line a guard, in the contract's orde
 fails is the answer. What holds for all types is here, before the ladder.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from msgspec.structs import replace
@@ -85,53 +85,76 @@ class Decision(Value, frozen=True):
 
 def decide(person: Person, command: Command, now_ms: int, world: World) -> Decision:
     """Judges a command at the broker's time `now_ms` (Unix milliseconds). Changes no argument."""
+    (decision,) = decide_each([Case(person, command, command.data, command.at_ms, now_ms, world)])
+    return decision
+
+
+def decide_each(cases: Sequence[Case]) -> list[Decision]:
+    """As `decide`, of some commands that know nothing of each other.
+
+    One part of all decisions after the other: the code of a whole one is more than the processor's
+    first caches hold, and would be fetched anew for each command.
+    """
+    at_once = list(map(_at_once, cases))
+    if any(at_once):
+        cases = [case for case, decision in zip(cases, at_once, strict=True) if decision is None]
+    answers = list(map(_answer, cases))
+    persons = [
+        evolve(case.person, () if isinstance(answer, str) else answer)
+        for case, answer in zip(cases, answers, strict=True)
+    ]
+    answered = map(_remembered, cases, answers, persons)
+    return [decision or next(answered) for decision in at_once]
+
+
+def _at_once(case: Case) -> Decision | None:
+    """The decision on a command that its type has nothing to do with, if it is one."""
+    person, command = case.person, case.command
     seen = recall(person, command.key_digest)
     if seen is not None:
         if seen.content_digest == command.content_digest:
             return Decision("duplicate", seen.code, seen.version, [], person)
         return _rejected(person, "id_reused")
-    age_ms = now_ms - command.at_ms
+    age_ms = case.now_ms - case.at_ms
     if age_ms < -FUTURE_MS_MAX:
         return _rejected(person, "from_the_future")
-    if age_ms > PAST_MS_MAX or command.at_ms <= person.seen_floor_ms:
+    if age_ms > PAST_MS_MAX or case.at_ms <= person.seen_floor_ms:
         return _rejected(person, "too_late")
     # Only now: what is remembered has a time within the memory's window.
     if person.names(command.id):
-        return _rejected_for_good(person, "id_reused", command, now_ms)
-
-    case = Case(person, command, command.data, command.at_ms, now_ms, world)
-    expired = _expired(case) if person.offers else []
-    answer = LADDERS[command.type](case)
-    if isinstance(answer, str):
-        return _rejected_for_good(person, answer, command, now_ms)
-    events = expired + answer
-    decided = evolve(person, events)
-    code = ACCEPTED
-    for event in events:
-        if event.type == "offer.parked":
-            code = AWAITING_VERIFICATION
-    remember(decided, command, code, now_ms)
-    return Decision("accepted", code, decided.version, events, decided)
+        return _remembered(case, "id_reused", evolve(person, ()))
+    return None
 
 
-def _expired(case: Case) -> list[Event]:
-    """Takes offers that have expired out of the case; the events say so if it is accepted."""
+def _answer(case: Case) -> Answer:
+    """What the ladder of the command's type says, on a person whose offers that have expired are
+    gone; the events tell of these too."""
+    if not case.person.offers:
+        return LADDERS[case.command.type](case)
     expired = [
         case.event("offer.expired", offer=offer.id, employer=offer.employer)
         for offer in case.person.offers
         if case.now_ms >= offer.sent_ms + OFFER_OPEN_MS_MAX
     ]
     if expired:
-        case.person = evolve(case.person, expired)
-    return expired
+        case = replace(case, person=evolve(case.person, expired))
+    answer = LADDERS[case.command.type](case)
+    return answer if isinstance(answer, str) else expired + answer
+
+
+def _remembered(case: Case, answer: Answer, person: Person) -> Decision:
+    """The decision. `person`, the state after the events of the answer, is given the memory of it:
+    sent again, the command gets the same one."""
+    if isinstance(answer, str):
+        status, code, events = "rejected", answer, []
+    else:
+        status, code, events = "accepted", ACCEPTED, answer
+        for event in events:
+            if event.type == "offer.parked":
+                code = AWAITING_VERIFICATION
+    remember(person, case.command, code, case.now_ms)
+    return Decision(status, code, person.version, events, person)
 
 
 def _rejected(person: Person, code: str) -> Decision:
-    return Decision("rejected", code, person.version, [], person)
-
-
-def _rejected_for_good(person: Person, code: str, command: Command, now_ms: int) -> Decision:
-    """Rejected, and remembered: sent again, the command gets the same answer."""
-    person = replace(person)
-    remember(person, command, code, now_ms)
     return Decision("rejected", code, person.version, [], person)

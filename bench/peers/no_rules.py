@@ -10,11 +10,10 @@ from msgspec.structs import replace
 
 from agents import deciding
 from bench.peers.ours import main
-from rules.authority import World
+from rules.case import Case
 from rules.codes import Code, Keys
 from rules.decide import Decision
 from rules.evolve import Event
-from rules.person import Person
 from schemas.reading import Command
 from schemas.reasons import ACCEPTED
 
@@ -32,13 +31,17 @@ _REMEMBERED: Final = bytes(32 + 6)
 a clock-in; else the loop would read and write a third of the bytes of states."""
 
 
-def _accept(person: Person, command: Command, now_ms: int, world: World) -> Decision:
+def _accept(case: Case) -> Decision:
     """As many events as the rules make: of four in five commands."""
-    events = []
-    if command.key_digest[0] % 5:
-        events.append(Event("attendance.recorded", command.at_ms, now_ms, _RECORDED))
+    person, events = case.person, []
+    if case.command.key_digest[0] % 5:
+        events.append(Event("attendance.recorded", case.at_ms, case.now_ms, _RECORDED))
     after = replace(person, version=person.version + len(events), seen=person.seen + _REMEMBERED)
     return Decision("accepted", ACCEPTED, after.version, events, after)
+
+
+def _accept_each(cases: Iterable[Case]) -> list[Decision]:
+    return list(map(_accept, cases))
 
 
 def _no_codes(commands: Iterable[Command], keys: Keys) -> dict[str, Code | None]:
@@ -48,5 +51,5 @@ def _no_codes(commands: Iterable[Command], keys: Keys) -> dict[str, Code | None]
 if __name__ == "__main__":
     # Where the decider looks for them; they are not there for others to import, hence the ignores.
     deciding.codes_of = _no_codes  # type: ignore[attr-defined]
-    deciding.decide = _accept  # type: ignore[attr-defined]
+    deciding.decide_each = _accept_each  # type: ignore[attr-defined]
     main()

@@ -200,7 +200,7 @@ def test_staff_writes_of_the_turn_that_were_not_seen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(
-        deciding._StaffOverlay, "get", lambda self, person: self._committed.get(person)
+        deciding._StaffBefore, "get", lambda self, person: self.committed.get(person)
     )
     report = Village().play().judge()
     assert "rules" in broken(report)

@@ -45,6 +45,11 @@ def returned(patch: pytest.MonkeyPatch, name: str) -> list[Any]:
     return noted
 
 
+def order(steps: list[list[list[int]]]) -> list[int]:
+    """In which the records of a turn are decided."""
+    return [place for rounds in steps for places in rounds for place in places]
+
+
 def answered(village: Village) -> dict[tuple[str, bytes | None], list[Any]]:
     """What was written about each person, topic by topic."""
     written: dict[tuple[str, bytes | None], list[Any]] = {}
@@ -112,25 +117,32 @@ def busy() -> Village:
 
 
 def test_a_turn_is_decided_as_one_record_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    orders = returned(monkeypatch, "_order")
+    steps = returned(monkeypatch, "_steps")
     one_step = AT_ONCE[-1] == limits.DECIDED_AT_ONCE_MAX
     made = busy()
-    assert (orders[-1] == sorted(orders[-1])) is one_step
+    assert (order(steps[-1]) == sorted(order(steps[-1]))) is one_step
     one_by_one(monkeypatch)
     expected = busy()
-    assert orders[-1] == sorted(orders[-1])
+    assert order(steps[-1]) == sorted(order(steps[-1]))
     assert answered(made) == answered(expected)
     assert (made.logs == expected.logs) is one_step
     assert made.states == expected.states
     assert made.judge().violations == []
 
 
-def test_who_may_change_staff_records_is_decided_first_and_others_person_after_person() -> None:
-    persons = [LI, MAYOR, CHEN, LI, CLERK, MAYOR, LI, CHEN]
+def test_who_may_change_staff_records_is_decided_first_and_others_in_rounds() -> None:
+    persons = [LI, MAYOR, CHEN, LI, CLERK, MAYOR, LI, CHEN, ZHOU]
     records = [Record("confirmations", 0, 0, 0, person.encode(), None) for person in persons]
     movers = {MAYOR.encode(), CLERK.encode()}
-    assert deciding._order(records, movers) == [1, 4, 5, 0, 3, 6, 2, 7]
-    assert deciding._order(records, {person.encode() for person in persons}) == list(range(8))
+    steps = {
+        1: [[[1]], [[4]], [[5]], [[0]], [[3]], [[6]], [[2]], [[7]], [[8]]],
+        2: [[[1], [4]], [[5]], [[0], [3]], [[6]], [[2], [7]], [[8]]],
+        3: [[[1], [4], [5]], [[0], [3], [6]], [[2, 8], [7]]],
+        128: [[[1], [4], [5]], [[0, 2, 8], [3, 7], [6]]],
+    }
+    assert deciding._steps(records, movers) == steps[limits.DECIDED_AT_ONCE_MAX]
+    everyone = {person.encode() for person in persons}
+    assert order(deciding._steps(records, everyone)) == list(range(9))
 
 
 def test_a_record_sees_what_those_before_it_changed_of_staff_and_no_more() -> None:

@@ -23,8 +23,9 @@ from typing import Any
 from msgspec.structs import asdict, replace
 
 from rules.authority import World
+from rules.case import Case
 from rules.codes import issue_person_code, issue_site_code
-from rules.decide import Decision, codes_of, decide
+from rules.decide import Decision, codes_of, decide, decide_each
 from rules.evolve import evolve
 from rules.person import Person, decode, encode, staff_record
 from schemas.commands import COMMANDS
@@ -512,6 +513,10 @@ def _hold(before: Person, read: Command, now_ms: int, world: World, decision: De
     # So does a code that was read before.
     ahead = replace(world, codes=codes_of([read], world.code_keys))
     assert decide(before, read, now_ms, ahead) == decision
+    # So does one of several, among which are duplicates.
+    people = (after, before, before, after, before)
+    cases = [Case(one, read, read.data, read.at_ms, now_ms, world) for one in people]
+    assert decide_each(cases) == [decide(one, read, now_ms, world) for one in people]
     assert decode(encode(after)) == after
 
     if status == "accepted":

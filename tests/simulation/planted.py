@@ -155,19 +155,19 @@ BUGS = (
     Bug(
         "no memory of duplicates",
         20,
-        (Change(deciding, "decide", "if seen is not None:", "if False:"),),
+        (Change(deciding, "_judge", "decode(stored)", "replace(decode(stored), seen=b'')"),),
     ),
     Bug(
         "staff changes of the turn are not seen in it",
         400,
-        (Change(deciding._StaffOverlay, "get", "if before:", "if False:"),),
+        (Change(deciding._StaffBefore, "get", "if before:", "if False:"),),
     ),
     Bug(
         "staff changes are seen by records of the turn before them",
         1_000,
         (
             Change(
-                deciding._StaffOverlay,
+                deciding._StaffBefore,
                 "get",
                 "before = bisect_left(changes, self.place, key=itemgetter(0))",
                 "before = len(changes)",
