@@ -89,15 +89,14 @@ class _StaffChanges:
     turn's order.
     """
 
-    def __init__(self, committed: Mapping[str, Staff], movers: Container[bytes | None]) -> None:
-        self._committed = committed
+    def __init__(self, movers: Container[bytes | None]) -> None:
         self._movers = movers
         self.changes: dict[str, list[tuple[int, Staff | None]]] = {}
 
     def seen_in(self, world: World, place: int) -> World:
         """The world of the record at this place of the turn, who sees what those before it
         changed."""
-        return replace(world, staff=_StaffBefore(self._committed, self.changes, place))
+        return replace(world, staff=_StaffBefore(world.staff, self.changes, place))
 
     def changed(self) -> dict[str, Staff | None]:
         """What the turn leaves of the records that it changed."""
@@ -166,8 +165,7 @@ class Decider:
     def _decide(self, turn: Turn, movers: Container[bytes | None]) -> Iterator[Verdict | None]:
         """In a step some records are read, then their codes, then they are decided, then answered,
         which is cheaper than all of it for each record (see the limit). Raises _Unforeseen."""
-        committed = cast(Mapping[str, Staff], turn.references.staff)
-        staff = _StaffChanges(committed, movers)
+        staff = _StaffChanges(movers)
         witness = ((WITNESS_HEADER, turn.witness),)
         states: dict[bytes, bytes] = {}
         answers: Counter[tuple[str, str]] = Counter()
@@ -180,7 +178,7 @@ class Decider:
             world = World(
                 cast(Mapping[str, Employer], turn.references.employers),
                 cast(Mapping[str, Site], turn.references.sites),
-                committed,
+                cast(Mapping[str, Staff], turn.references.staff),
                 self._code_keys,
                 codes_of((one for one in commands if isinstance(one, Command)), self._code_keys),
             )

@@ -2,19 +2,18 @@
 
 from typing import Any
 
-import msgspec
-
 from rules.authority import World, staff_source
 from rules.evolve import Event
 from rules.person import Person
 from schemas.reading import Command
 from schemas.references import Site
+from schemas.value import Value
 
 Answer = str | list[Event]
 """The code of the first guard that failed, or the events of an accepted command."""
 
 
-class Case(msgspec.Struct, gc=False):
+class Case(Value, frozen=True):
     """A command about a person, with the broker's time and the world as they are now."""
 
     person: Person

@@ -96,8 +96,7 @@ def decide_each(cases: Sequence[Case]) -> list[Decision]:
     first caches hold, and would be fetched anew for each command.
     """
     at_once = list(map(_at_once, cases))
-    if any(at_once):
-        cases = [case for case, decision in zip(cases, at_once, strict=True) if decision is None]
+    cases = [case for case, decision in zip(cases, at_once, strict=True) if decision is None]
     answers = list(map(_answer, cases))
     persons = [
         evolve(case.person, () if isinstance(answer, str) else answer)
@@ -129,17 +128,19 @@ def _at_once(case: Case) -> Decision | None:
 def _answer(case: Case) -> Answer:
     """What the ladder of the command's type says, on a person whose offers that have expired are
     gone; the events tell of these too."""
-    if not case.person.offers:
-        return LADDERS[case.command.type](case)
-    expired = [
-        case.event("offer.expired", offer=offer.id, employer=offer.employer)
-        for offer in case.person.offers
-        if case.now_ms >= offer.sent_ms + OFFER_OPEN_MS_MAX
-    ]
+    expired = _expired(case) if case.person.offers else []
     if expired:
         case = replace(case, person=evolve(case.person, expired))
     answer = LADDERS[case.command.type](case)
     return answer if isinstance(answer, str) else expired + answer
+
+
+def _expired(case: Case) -> list[Event]:
+    return [
+        case.event("offer.expired", offer=offer.id, employer=offer.employer)
+        for offer in case.person.offers
+        if case.now_ms >= offer.sent_ms + OFFER_OPEN_MS_MAX
+    ]
 
 
 def _remembered(case: Case, answer: Answer, person: Person) -> Decision:

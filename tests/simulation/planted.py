@@ -155,7 +155,17 @@ BUGS = (
     Bug(
         "no memory of duplicates",
         20,
-        (Change(deciding, "_judge", "decode(stored)", "replace(decode(stored), seen=b'')"),),
+        (
+            Change(
+                deciding,
+                "decide_each",
+                "at_once = list(map(_at_once, cases))",
+                """
+                at_once = [_at_once(case) for case in cases]
+                at_once = [one if one and one.status == "rejected" else None for one in at_once]
+                """,
+            ),
+        ),
     ),
     Bug(
         "staff changes of the turn are not seen in it",
