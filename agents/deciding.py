@@ -19,6 +19,7 @@ import msgspec
 from msgspec.structs import replace
 
 from agents.ledger.record import Cut, Headers, Record
+from agents.ledger.log import Draft
 from agents.ledger.turn import Entry, Turn, Verdict
 from rules.authority import StaffView, World
 from rules.case import Case
@@ -173,27 +174,7 @@ class Decider:
         for number, rounds in enumerate(_steps(turn.records, movers)):
             if number:
                 yield None
-            records = [turn.records[place] for places in rounds for place in places]
-            commands = [self._read(record, turn.states) for record in records]
-            world = World(
-                cast(Mapping[str, Employer], turn.references.employers),
-                cast(Mapping[str, Site], turn.references.sites),
-                cast(Mapping[str, Staff], turn.references.staff),
-                self._code_keys,
-                codes_of((one for one in commands if isinstance(one, Command)), self._code_keys),
-            )
-            decisions = iter(_judge(turn, rounds, commands, states, world, staff))
-            made: defaultdict[str, list[Entry]] = defaultdict(list)
-            for record, command in zip(records, commands, strict=True):
-                if isinstance(command, Command):
-                    decision = next(decisions)
-                    self._answer(record, command, decision, witness, made)
-                    answers[decision.status, decision.code] += 1
-                else:
-                    made[DEAD_LETTERS_TOPIC].append(self._dead_letter(record, command))
-                    answers["dead_letter", command.code] += 1
-            for topic, entries in made.items():
-                outputs.add((topic, turn.partition), entries)
+            self._step(turn, rounds, states, staff, witness, outputs, answers)
         yield Verdict(
             outputs,
             states,
@@ -203,6 +184,39 @@ class Decider:
             },
             answers,
         )
+
+    def _step(
+        self,
+        turn: Turn,
+        rounds: Sequence[Sequence[int]],
+        states: dict[bytes, bytes],
+        staff: _StaffChanges,
+        witness: Headers,
+        outputs: Draft,
+        answers: Counter[tuple[str, str]],
+    ) -> None:
+        """Decide and answer the records of some rounds."""
+        records = [turn.records[place] for places in rounds for place in places]
+        commands = [self._read(record, turn.states) for record in records]
+        world = World(
+            cast(Mapping[str, Employer], turn.references.employers),
+            cast(Mapping[str, Site], turn.references.sites),
+            cast(Mapping[str, Staff], turn.references.staff),
+            self._code_keys,
+            codes_of((one for one in commands if isinstance(one, Command)), self._code_keys),
+        )
+        decisions = iter(_judge(turn, rounds, commands, states, world, staff))
+        made: defaultdict[str, list[Entry]] = defaultdict(list)
+        for record, command in zip(records, commands, strict=True):
+            if isinstance(command, Command):
+                decision = next(decisions)
+                self._answer(record, command, decision, witness, made)
+                answers[decision.status, decision.code] += 1
+            else:
+                made[DEAD_LETTERS_TOPIC].append(self._dead_letter(record, command))
+                answers["dead_letter", command.code] += 1
+        for topic, entries in made.items():
+            outputs.add((topic, turn.partition), entries)
 
     def _read(self, record: Record, at_home: Container[bytes] = ()) -> Command | Refusal:
         if record.value_cut is not None:
