@@ -18,8 +18,8 @@ from typing import Final, NamedTuple, cast
 import msgspec
 from msgspec.structs import replace
 
-from agents.ledger.record import Cut, Headers, Record
 from agents.ledger.log import Draft
+from agents.ledger.record import Cut, Headers, Record
 from agents.ledger.turn import Entry, Turn, Verdict
 from rules.authority import StaffView, World
 from rules.case import Case
@@ -31,7 +31,7 @@ from schemas.envelope import SYSTEM_SOURCE
 from schemas.events import EVENTS
 from schemas.outcomes import DEAD_LETTERS_TOPIC, OUTCOME_TYPE, OUTCOMES_TOPIC, RULES_VERSION
 from schemas.reading import Command, Refusal, read_command
-from schemas.references import Employer, Site, Staff
+from schemas.references import Employer, Site, Staff, write_reference
 from schemas.value import Value
 
 WITNESS_HEADER: Final = "witness"
@@ -179,7 +179,7 @@ class Decider:
             outputs,
             states,
             {
-                subject.encode(): None if entry is None else entry.model_dump_json().encode()
+                subject.encode(): None if entry is None else write_reference(entry)
                 for subject, entry in staff.changed().items()
             },
             answers,

@@ -30,7 +30,7 @@ from rules.person import Assignment, Employment, Identity, Person, Presence
 from schemas.identifiers import make_uscc, partition_for
 from schemas.limits import DAY_MS, HOUR_MS, MINUTE_MS
 from schemas.reading import Refusal, read_command
-from schemas.references import Employer, Participant, Site, Staff
+from schemas.references import Employer, Participant, Site, Staff, write_reference
 
 CODE_KEY: Final = bytes(range(32))
 CODE_KEYS: Final = {1: CODE_KEY}
@@ -504,4 +504,4 @@ def references(work: Work) -> Iterator[tuple[str, bytes, bytes]]:
     )
     for topic, view in views:
         for key, record in view.items():
-            yield topic, key.encode(), record.model_dump_json().encode()
+            yield topic, key.encode(), write_reference(record)

@@ -20,7 +20,7 @@ from cli.errors import WRONG, Trouble, some
 from cli.input import documents
 from cli.kafka import places_of, reading, whole
 from cli.producing import acknowledged, producing
-from schemas.references import REFERENCES, Employer, Site, Staff, parse_reference
+from schemas.references import REFERENCES, Employer, Site, Staff, parse_reference, write_reference
 
 Put = Literal["employers", "sites"]
 
@@ -135,7 +135,7 @@ async def _write(deployment: Deployment, topic: Put, records: Mapping[bytes, byt
 def _oddities(record: object, document: Mapping[str, Any]) -> list[str]:
     """What is readable and yet hardly meant."""
     words = []
-    unread = sorted(set(document) - set(type(record).model_fields))  # type: ignore[attr-defined]
+    unread = sorted(set(document) - set(type(record).__slots__))  # type: ignore[attr-defined]
     if unread:
         words.append(f"not read: {', '.join(map(plain, unread))}")
     if isinstance(record, Site):
@@ -157,7 +157,7 @@ async def list_(deployment: Deployment, topic: str | None, *, bad: bool, as_json
         records = getattr(known, name).values()
         if as_json:
             for record in records:
-                line(record.model_dump_json())
+                line(write_reference(record).decode())
             continue
         columns, row = _ROWS[name]
         title = f"{name} ({len(records)})"

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable
 from typing import Final
 
-from pydantic import BaseModel
+from pydantic import TypeAdapter
 
 from deployment.catalog import load_catalog
 from schemas.commands import COMMANDS
@@ -48,11 +48,12 @@ _SOURCES: Final = (
 )
 
 
-def fields(model: type[BaseModel], hidden: Iterable[str] = ()) -> str:
+def fields(model: type, hidden: Iterable[str] = ()) -> str:
     """The fields of a message, those that may be absent with a question mark."""
+    schema = TypeAdapter(model).json_schema()
     return ", ".join(
-        f"`{name}`" + ("" if field.is_required() else "?")
-        for name, field in model.model_fields.items()
+        f"`{name}`" + ("" if name in schema.get("required", ()) else "?")
+        for name in schema["properties"]
         if name not in hidden
     )
 

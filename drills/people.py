@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from random import Random
 from typing import Any, Final, NamedTuple
@@ -26,7 +26,7 @@ from schemas import limits
 from schemas.commands import COMMANDS
 from schemas.identifiers import make_uscc, partition_for
 from schemas.reading import Refusal, read_command
-from schemas.references import Employer, Participant, Site, Staff
+from schemas.references import Employer, Participant, Site, Staff, write_reference
 
 PERSONS: Final = 160
 LIFE_COMMANDS: Final = 150
@@ -116,9 +116,9 @@ class Population:
     def references(self) -> Iterator[Message]:
         """All employers and sites as they are now."""
         for uscc, employer in self.employers.items():
-            yield Message("employers", uscc.encode(), employer.model_dump_json().encode(), None)
+            yield Message("employers", uscc.encode(), write_reference(employer), None)
         for name, site in self.sites.items():
-            yield Message("sites", name.encode(), site.model_dump_json().encode(), None)
+            yield Message("sites", name.encode(), write_reference(site), None)
 
     def change_reference(self) -> Message:
         """Somebody is suspended, or well again; now and then a record cannot be read."""
@@ -128,16 +128,16 @@ class Population:
         if self._random.random() < 0.5:
             uscc = list(self.employers)[-1]
             employer = self.employers[uscc]
-            status = "suspended" if employer.status == "active" else "active"
-            self.employers[uscc] = employer.model_copy(update={"status": status})
-            return Message(
-                "employers", uscc.encode(), self.employers[uscc].model_dump_json().encode(), None
+            employer = replace(
+                employer, status="suspended" if employer.status == "active" else "active"
             )
+            self.employers[uscc] = employer
+            return Message("employers", uscc.encode(), write_reference(employer), None)
         name = "site-2"
         site = self.sites[name]
-        status = "suspended" if site.status == "active" else "active"
-        self.sites[name] = site.model_copy(update={"status": status})
-        return Message("sites", name.encode(), self.sites[name].model_dump_json().encode(), None)
+        site = replace(site, status="suspended" if site.status == "active" else "active")
+        self.sites[name] = site
+        return Message("sites", name.encode(), write_reference(site), None)
 
     def learn(self, person: str, state: Person) -> None:
         """The state that the ledger has stored."""

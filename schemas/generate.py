@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import BaseModel
+from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
@@ -54,15 +54,15 @@ def schemas() -> dict[str, dict[str, Any]]:
     return made
 
 
-def _plain(name: str, model: type[BaseModel]) -> dict[str, Any]:
-    schema = model.model_json_schema(schema_generator=_Generator)
+def _plain(name: str, model: type) -> dict[str, Any]:
+    schema = TypeAdapter(model).json_schema(schema_generator=_Generator)
     del schema["title"]
     return {"$schema": DIALECT, "title": name, **schema}
 
 
-def _message(name: str, model: type[BaseModel], source: str | None = None) -> dict[str, Any]:
+def _message(name: str, model: type, source: str | None = None) -> dict[str, Any]:
     """The envelope of one type with its data."""
-    data = model.model_json_schema(schema_generator=_Generator)
+    data = TypeAdapter(model).json_schema(schema_generator=_Generator)
     definitions = data.pop("$defs", None)
     del data["title"]
     schema = _plain(name, Envelope)

@@ -1,5 +1,7 @@
 """Assignments, the site side and operators (contract: Assignment, Operators)."""
 
+from dataclasses import replace
+
 import pytest
 
 from schemas.references import Participant
@@ -318,7 +320,7 @@ def test_an_employer_with_two_parts_on_a_site() -> None:
     town = busy_town().hired(WU, BUILD, "manager").hired(LI, CREW)
     site = town.sites[EAST]
     second = Participant(employer=BUILD, type="professional_subcontractor", project_manager=WU)
-    town.sites[EAST] = site.model_copy(update={"participants": (*site.participants, second)})
+    town.sites[EAST] = replace(site, participants=(*site.participants, second))
     asked = town.assign(LI, EAST).id
     assert town.approve(LI, EAST, asked, WU).said == "not_authorized"
     assert town.approve(LI, EAST, asked, BUILD_PM).said == ["assignment.confirmed"]

@@ -6,6 +6,7 @@ must. The rows are read off the contract, in its order. States are given directl
 combine that no history brings together.
 """
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -98,7 +99,7 @@ class Scene:
 
     def staff_member(self, person: str, **change: Any) -> None:
         if person in self.staff:
-            self.staff[person] = self.staff[person].model_copy(update=change)
+            self.staff[person] = dataclasses.replace(self.staff[person], **change)
 
 
 Flaw = Callable[[Scene], object]

@@ -1,5 +1,6 @@
 """The staff record, the transition tables and the stored form."""
 
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from tests.rules.town import BUILD_PM, CREW, CREW_PM, EAST, KEYS, LI, NOON, Town
 
 def record(town: Town, person: str) -> dict[str, Any] | None:
     entry = staff_record(person, town.person(person))
-    return None if entry is None else entry.model_dump()
+    return None if entry is None else asdict(entry)
 
 
 def test_every_registered_manager_has_a_staff_record_that_follows() -> None:

@@ -11,6 +11,7 @@ every single decision of every test, what holds of all of them (see `_hold`).
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -445,16 +446,16 @@ class Town:
 
     def set_employer(self, employer: str, status: str) -> None:
         record = self.employers[employer]
-        self.employers[employer] = record.model_copy(update={"status": status})
+        self.employers[employer] = dataclasses.replace(record, status=status)
 
     def set_site(self, site: str, status: str) -> None:
-        self.sites[site] = self.sites[site].model_copy(update={"status": status})
+        self.sites[site] = dataclasses.replace(self.sites[site], status=status)
 
     def set_manager(self, site: str, employer: str, manager: str | None) -> None:
         self._participants(
             site,
             tuple(
-                part.model_copy(update={"project_manager": manager})
+                dataclasses.replace(part, project_manager=manager)
                 if part.employer == employer
                 else part
                 for part in self.sites[site].participants
@@ -466,7 +467,7 @@ class Town:
         self._participants(site, kept)
 
     def _participants(self, site: str, participants: tuple[Participant, ...]) -> None:
-        self.sites[site] = self.sites[site].model_copy(update={"participants": participants})
+        self.sites[site] = dataclasses.replace(self.sites[site], participants=participants)
 
 
 def general_manager(site: str) -> str:
