@@ -24,10 +24,12 @@ Nothing here reads a clock: whoever issues or judges a code says at what time.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from hmac import compare_digest
+from struct import Struct
 from typing import TYPE_CHECKING, Final, Literal
 
 from schemas.limits import (
@@ -48,7 +50,7 @@ Kind = Literal["person", "site"]
 Keys = Mapping[int, bytes]
 """Code keys by key id."""
 
-_HEADER: Final = struct.Struct(">BBI")
+_HEADER: Final = Struct(">BBI")
 _PERSON_BYTE: Final = 1
 _SITE_BYTE: Final = 2
 _PERSON_ID_BYTES: Final = 16
@@ -56,12 +58,19 @@ _TAG_BYTES: Final = 16
 
 # UTF-8 spends at most four bytes a character, base32 eight characters on five bytes.
 _LAYOUTS: Final = {
-    len(PREFIX) + -(-body.size * 8 // 5): (body, -body.size * 8 % 5)
+    len(PREFIX) + characters: (
+        Struct(f"{signed_bytes}s{_TAG_BYTES}s{left_bytes}s"),
+        "A" * (-characters % 8),
+        bytes(left_bytes),
+    )
     for id_bytes in range(1, 4 * SITE_CHARS_MAX + 1)
-    for body in [struct.Struct(f"{_HEADER.format}{id_bytes}s{_TAG_BYTES}s")]
+    for signed_bytes in [_HEADER.size + id_bytes]
+    for characters in [-(-(signed_bytes + _TAG_BYTES) * 8 // 5)]
+    for left_bytes in [-(-characters // 8) * 5 - signed_bytes - _TAG_BYTES]
 }
-"""The layout of all bytes, and how many bits of the text are too many for them, by the text's
-length. A length in between would have a whole character too many."""
+"""By the length of a text: how its bytes are laid out when the characters are filled up to eights,
+what they are filled up with, and the bytes that must then be left over: none of the spare bits of
+the last character may be set. A length in between would have a whole character too many."""
 
 # int() reads base 32 with the digits 0-9a-v in one call, where base64.b32decode loops in Python.
 # Every byte that is no base32 character becomes "!", which int() refuses; the plain call would
@@ -121,33 +130,52 @@ def parse(keys: Keys, text: str) -> Code | None:
     None: another prefix, a text that is not the one base32 form, a wrong length, an unknown kind
     or key id, a tag that does not match. The window is not judged here.
     """
-    known = _known_site_codes.get(text)
-    if known is not None:
-        code, key = known
-        if keys.get(code.key_id) == key:
-            return code
-    read = _read(keys, text)
-    if read is not None and read.kind == "site":
-        if len(_known_site_codes) >= SITE_CODES_KNOWN_MAX:
-            _known_site_codes.clear()
-        _known_site_codes[text] = read, keys[read.key_id]
-    return read
+    return parse_each(keys, [text])[text]
 
 
-def _read(keys: Keys, text: str) -> Code | None:
-    if len(text) not in _LAYOUTS or not text.startswith(PREFIX):
-        return None
-    layout, spare_bits = _LAYOUTS[len(text)]
+def parse_each(keys: Keys, texts: Iterable[str]) -> dict[str, Code | None]:
+    """As `parse`, of several: those of one length are turned into bytes together, which costs
+    little more than to do it for one."""
+    codes: dict[str, Code | None] = {}
+    alike: defaultdict[int, list[str]] = defaultdict(list)
+    for text in texts:
+        known = _known_site_codes.get(text)
+        if known is not None and keys.get(known[0].key_id) == known[1]:
+            codes[text] = known[0]
+        elif len(text) in _LAYOUTS and text.startswith(PREFIX):
+            alike[len(text)].append(text)
+        else:
+            codes[text] = None
+    for length, ones in alike.items():
+        for text, code in zip(ones, _read(keys, length, ones), strict=True):
+            codes[text] = code
+            if code is not None and code.kind == "site":
+                if len(_known_site_codes) >= SITE_CODES_KNOWN_MAX:
+                    _known_site_codes.clear()
+                _known_site_codes[text] = code, keys[code.key_id]
+    return codes
+
+
+def _read(keys: Keys, length: int, texts: Sequence[str]) -> list[Code | None]:
+    layout, fill, left_over = _LAYOUTS[length]
+    characters = "".join([text[len(PREFIX) :] + fill for text in texts])
     try:
-        number = int(text[len(PREFIX) :].encode().translate(_TO_INT_DIGITS), 32)
+        number = int(characters.encode().translate(_TO_INT_DIGITS), 32)
     except ValueError:
-        return None
-    if number & (1 << spare_bits) - 1:
-        return None
-    body = (number >> spare_bits).to_bytes(layout.size)
-    kind_byte, key_id, step, identifier, tag = layout.unpack(body)
+        if len(texts) == 1:
+            return [None]
+        return [code for text in texts for code in _read(keys, length, [text])]
+    return [
+        _verified(keys, signed, tag) if left == left_over else None
+        for signed, tag, left in layout.iter_unpack(number.to_bytes(layout.size * len(texts)))
+    ]
+
+
+def _verified(keys: Keys, signed: bytes, tag: bytes) -> Code | None:
+    kind_byte, key_id, step = _HEADER.unpack_from(signed)
+    identifier = signed[_HEADER.size :]
     key = keys.get(key_id)
-    if key is None or not compare_digest(_tag(key, body[:-_TAG_BYTES]), tag):
+    if key is None or not compare_digest(_tag(key, signed), tag):
         return None
     if kind_byte == _PERSON_BYTE:
         if len(identifier) != _PERSON_ID_BYTES:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from rules import assigning, attending, entering, hiring, identity, leaving
 from rules.authority import World
 from rules.case import Answer, Case
-from rules.codes import Code, Keys, parse
+from rules.codes import Code, Keys, parse_each
 from rules.evolve import Event, evolve
 from rules.memory import recall, remember
 from rules.person import Person
@@ -60,8 +60,7 @@ def codes_of(commands: Iterable[Command], keys: Keys) -> dict[str, Code | None]:
 
     One after the other they are read in half the time that each takes amid its decision.
     """
-    texts = [command.data.code for command in commands if command.type in _SCANS]
-    return {text: parse(keys, text) for text in texts}
+    return parse_each(keys, [one.data.code for one in commands if one.type in _SCANS])
 
 
 _SCANS: Final = frozenset(

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rules import codes
-from rules.codes import Code, in_window, issue_person_code, issue_site_code, parse
+from rules.codes import Code, in_window, issue_person_code, issue_site_code, parse, parse_each
 
 KEYS = {1: bytes(range(32)), 2: bytes(range(32, 64))}
 PERSON = "0123456789abcdef0123456789abcdef"
@@ -209,6 +209,34 @@ def test_no_code_is_issued_for_what_is_no_site_id(site: str) -> None:
 def test_no_code_is_issued_outside_the_format(keys: dict[int, bytes], at_s: int) -> None:
     with pytest.raises(ValueError, match="key"):
         issue_person_code(keys, PERSON, at_s)
+
+
+# --- several -------------------------------------------------------------------------------------
+
+right = st.one_of(
+    persons.map(lambda person: issue_person_code(KEYS, person, NOON_S)),
+    sites.map(lambda site: issue_site_code(KEYS, site, NOON_S)),
+)
+
+
+@given(
+    st.lists(
+        st.one_of(
+            right,
+            right.map(lambda text: text[:-1] + "!"),  # of a right length, and no base32
+            right.map(lambda text: text[:-1] + "Ａ"),
+            right.map(lambda text: text[:-1] + ("B" if text[-1] == "A" else "A")),
+            st.binary(min_size=38, max_size=38).map(text_of),
+            st.text(st.characters()),
+        )
+    )
+)
+def test_of_several_each_is_read_as_it_is_alone(texts: list[str]) -> None:
+    read = parse_each(KEYS, texts)
+    assert read == {text: parse(KEYS, text) for text in texts}
+    for text in texts:
+        codes._known_site_codes.pop(text, None)
+    assert read == parse_each(KEYS, texts[::-1])
 
 
 # --- what is known -------------------------------------------------------------------------------
