@@ -8,7 +8,7 @@ committed state is left as it is until the ledger has written the verdict.
 from base64 import b64encode
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Collection, Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from itertools import zip_longest
@@ -156,14 +156,19 @@ class Decider:
         decided and answered some persons after the others: what belongs to them is then at hand in
         the processor's caches, and their decisions can be made part by part (`decide_each`).
         """
-        everyone = {record.key for record in turn.records}
+        persons = _persons(turn.records)
         if len(turn.records) > limits.DECIDED_AT_ONCE_MAX:
             with suppress(_Unforeseen):
-                yield from self._decide(turn, _movers(turn, everyone))
+                yield from self._decide(turn, persons, _movers(turn, persons))
                 return
-        yield from self._decide(turn, everyone)
+        yield from self._decide(turn, persons, persons)
 
-    def _decide(self, turn: Turn, movers: Container[bytes | None]) -> Iterator[Verdict | None]:
+    def _decide(
+        self,
+        turn: Turn,
+        persons: Mapping[bytes | None, list[int]],
+        movers: Collection[bytes | None],
+    ) -> Iterator[Verdict | None]:
         """In a step some records are read, then their codes, then they are decided, then answered,
         which is cheaper than all of it for each record (see the limit). Raises _Unforeseen."""
         staff = _StaffChanges(movers)
@@ -171,7 +176,7 @@ class Decider:
         states: dict[bytes, bytes] = {}
         answers: Counter[tuple[str, str]] = Counter()
         outputs = turn.draft()
-        for number, rounds in enumerate(_steps(turn.records, movers)):
+        for number, rounds in enumerate(_steps(persons, movers)):
             if number:
                 yield None
             self._step(turn, rounds, states, staff, witness, outputs, answers)
@@ -205,7 +210,7 @@ class Decider:
             self._code_keys,
             codes_of((one for one in commands if isinstance(one, Command)), self._code_keys),
         )
-        decisions = iter(_judge(turn, rounds, commands, states, world, staff))
+        decisions = iter(_judge(turn, rounds, records, commands, states, world, staff))
         made: defaultdict[str, list[Entry]] = defaultdict(list)
         for record, command in zip(records, commands, strict=True):
             if isinstance(command, Command):
@@ -292,10 +297,18 @@ class Decider:
         return Entry(key, _to_json(letter))
 
 
+def _persons(records: Iterable[Record]) -> Mapping[bytes | None, list[int]]:
+    """Key -> the places of its records."""
+    persons: defaultdict[bytes | None, list[int]] = defaultdict(list)
+    for place, record in enumerate(records):
+        persons[record.key].append(place)
+    return persons
+
+
 _HIRES_TOPIC: Final = COMMANDS["hire.complete"][0]
 
 
-def _movers(turn: Turn, everyone: Collection[bytes | None]) -> set[bytes]:
+def _movers(turn: Turn, everyone: Iterable[bytes | None]) -> set[bytes | None]:
     """The keys of the persons whose staff records the turn is likely to change: of those who have
     one, and of those who may be hired as managers. A wrong guess costs time only: of one too many
     his place in the order, of one too few all that was decided before (`_Unforeseen`)."""
@@ -312,25 +325,21 @@ def _movers(turn: Turn, everyone: Collection[bytes | None]) -> set[bytes]:
     }
 
 
-def _steps(records: Sequence[Record], movers: Container[bytes | None]) -> list[list[list[int]]]:
-    """The places of the records in the order of deciding: in steps, and these in rounds.
+def _steps(
+    persons: Mapping[bytes | None, list[int]], movers: Collection[bytes | None]
+) -> list[list[list[int]]]:
+    """The places of all records in the order of deciding: in steps, and these in rounds.
 
     First those of movers as they stand, each a round. Then those of the others, some persons after
     the others: in a step's first round the first record of each of its persons, in the next the
     second, so that no decision of a round has to do with another.
     """
     size = limits.DECIDED_AT_ONCE_MAX
-    first: list[list[int]] = []
-    others: defaultdict[bytes | None, list[int]] = defaultdict(list)
-    for place, record in enumerate(records):
-        if record.key in movers:
-            first.append([place])
-        else:
-            others[record.key].append(place)
-    steps = [first[at : at + size] for at in range(0, len(first), size)]
+    first = sorted(place for key in movers for place in persons[key])
+    steps = [[[place] for place in first[at : at + size]] for at in range(0, len(first), size)]
     step: list[list[int]] = []
     room = size
-    for places in others.values():
+    for places in (places for key, places in persons.items() if key not in movers):
         for at in range(0, len(places), size):
             part = places[at : at + size]
             if len(part) > room:
@@ -351,33 +360,34 @@ def _rounds(persons: Sequence[Sequence[int]]) -> list[list[int]]:
 def _judge(
     turn: Turn,
     rounds: Sequence[Sequence[int]],
+    records: Sequence[Record],
     commands: Sequence[Command | Refusal],
     states: dict[bytes, bytes],
     world: World,
     staff: _StaffChanges,
 ) -> list[Decision]:
-    """The decisions on the records of the rounds that were read as commands.
+    """The decisions on those records of the rounds that were read as commands.
 
     A person never heard of is the empty one. `states` and `staff`: as the turn has changed them so
     far, and are changed further.
     """
     decisions: list[Decision] = []
     persons: dict[bytes, Person] = {}
-    read = iter(commands)
+    read = zip(records, commands, strict=True)
     for places in rounds:
         asked: list[tuple[int, bytes]] = []
         cases: list[Case] = []
-        for place, command in zip(places, read, strict=False):
+        changed = bool(staff.changes)
+        for place, (record, command) in zip(places, read, strict=False):
             if not isinstance(command, Command):
                 continue
-            record = turn.records[place]
             key = record.key
             assert key is not None  # it is the subject
             person = persons.get(key)
             if person is None:
                 stored = states.get(key) or turn.states.get(key)
                 person = _NOBODY if stored is None else decode(stored)
-            seen = staff.seen_in(world, place) if staff.changes else world
+            seen = staff.seen_in(world, place) if changed else world
             asked.append((place, key))
             cases.append(Case(person, command, command.data, command.at_ms, record.timestamp, seen))
         decided = decide_each(cases)

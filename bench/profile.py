@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any, Final
 
-from agents.deciding import Decider, _steps
+from agents.deciding import Decider, _persons, _steps
 from agents.ledger.batches import KafkaBatch
 from agents.ledger.encoding import Batch, Records
 from agents.ledger.kafka import KafkaDraft
@@ -84,7 +84,7 @@ def costs() -> list[tuple[str, float]]:
         Record(one.topic, 0, number, now_ms, one.key, one.value)
         for number, one in enumerate(messages)
     ]
-    steps = _steps(records, ())
+    steps = _steps(_persons(records), ())
 
     def decisions() -> list[Decision]:
         people = dict(states)

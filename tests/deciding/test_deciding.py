@@ -140,9 +140,9 @@ def test_who_may_change_staff_records_is_decided_first_and_others_in_rounds() ->
         3: [[[1], [4], [5]], [[0], [3], [6]], [[2, 8], [7]]],
         128: [[[1], [4], [5]], [[0, 2, 8], [3, 7], [6]]],
     }
-    assert deciding._steps(records, movers) == steps[limits.DECIDED_AT_ONCE_MAX]
-    everyone = {person.encode() for person in persons}
-    assert order(deciding._steps(records, everyone)) == list(range(9))
+    places = deciding._persons(records)
+    assert deciding._steps(places, movers) == steps[limits.DECIDED_AT_ONCE_MAX]
+    assert order(deciding._steps(places, places)) == list(range(9))
 
 
 def test_a_record_sees_what_those_before_it_changed_of_staff_and_no_more() -> None:
