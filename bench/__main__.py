@@ -1,4 +1,4 @@
-"""`python -m bench run|compare|baseline|docs|lock|profile`: measure, and say what moved."""
+"""`python -m bench run|compare|baseline|docs|lock|profile|against`: measure, and say what moved."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from bench import backlog, latency, profile, projection, report, scale
+from bench import against, backlog, latency, profile, projection, report, scale
 from bench.engines import (
     ENGINES,
     OURS,
@@ -234,7 +234,10 @@ def _write_docs(results: dict[str, Any], file: Path, folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("do", choices=("run", "compare", "baseline", "docs", "lock", "profile"))
+    parser.add_argument(
+        "do", choices=("run", "compare", "baseline", "docs", "lock", "profile", "against")
+    )
+    parser.add_argument("checkouts", nargs="*", type=Path, help="to measure against")
     parser.add_argument("--full", action="store_true", help="all sizes and repeats")
     parser.add_argument("--only", help=f"parts with commas: {','.join(PARTS)}")
     parser.add_argument("--engines", help="only these, with commas")
@@ -263,6 +266,9 @@ def main() -> None:
             console.print(f"{title}:", highlight=False)
             for stage, cost_us in costs():
                 console.print(f"{cost_us:6.2f} µs  {stage}", highlight=False)
+    elif arguments.do == "against":
+        for line in against.compare(arguments.checkouts):
+            console.print(line, highlight=False)
     elif arguments.do == "docs":
         _write_docs(report.read(arguments.results), arguments.results, arguments.docs)
     elif arguments.do == "baseline":

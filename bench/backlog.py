@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
+from collections.abc import Iterator
+from itertools import islice
 from typing import Final
 
 from agents.deciding import Decider
@@ -33,7 +35,11 @@ from schemas.references import parse_reference
 PARTITIONS: Final = 16
 PERSONS: Final = 110_000
 TURNS: Final = 3
-"""Of each partition; the first one is not counted."""
+"""Of each partition."""
+WARM_TURNS: Final = PARTITIONS
+"""The first of each partition: not counted."""
+
+STEPS_A_PIECE: Final = 8
 
 INPUTS: Final = TURNS * PARTITIONS * limits.TURN_RECORDS_MAX
 
@@ -76,7 +82,20 @@ def _fetched(work: Work, now_ms: int) -> list[list[Feed]]:
 
 def costs() -> list[tuple[str, float]]:
     """(stage, microseconds of CPU an input), in the order of the way."""
-    now_ms = int(time.time() * 1000)
+    spent: defaultdict[str, float] = defaultdict(float)
+    turns = counted = 0
+    for stage, seconds, inputs in pieces(int(time.time() * 1000)):
+        if turns >= WARM_TURNS:
+            spent[stage] += seconds
+            counted += inputs
+        turns += inputs > 0
+    found = [(stage, seconds / counted * 1e6) for stage, seconds in spent.items()]
+    return [*found, ("ALL OF IT", sum(cost for _, cost in found))]
+
+
+def pieces(now_ms: int) -> Iterator[tuple[str, float, int]]:
+    """Does the work in pieces of some 50 ms, each when it is asked for: (stage, seconds of CPU,
+    how many inputs are now done). The last piece of a turn tells of its inputs."""
     work = Work(Shape(INPUTS, persons=PERSONS, partitions=PARTITIONS), now_ms)
     views = views_of(work, now_ms)
     states: list[dict[bytes, bytes]] = [{} for _ in range(PARTITIONS)]
@@ -88,35 +107,33 @@ def costs() -> list[tuple[str, float]]:
     decider = Decider(wire, PARTITIONS, CODE_KEYS)
     loop = asyncio.new_event_loop()
     collect_rarely()
-    spent: defaultdict[str, float] = defaultdict(float)
-    counted = 0
+    cpu_s = time.process_time
     for number in range(1, TURNS + 1):
         for partition, feeds in enumerate(all_feeds):
-            at = [time.process_time()]
+            began = cpu_s()
             records: list[Record] = []
             ends = [feed.reached for feed in feeds]
             merge(feeds, ends, ends, records, limits.TURN_RECORDS_MAX, limits.TURN_BYTES_MAX)
-            at.append(time.process_time())
+            yield "records, merged", cpu_s() - began, 0
+            began = cpu_s()
             turn = Turn(
                 number, partition, records, states[partition], views, "1", KafkaDraft,
                 loop.create_future(),
             )  # fmt: skip
-            verdict = verdict_of(decider, turn)
-            at.append(time.process_time())
+            steps = decider.decide(turn)
+            verdict = None
+            while verdict is None:
+                *_, verdict = islice(steps, STEPS_A_PIECE)
+                yield "decide and encode", cpu_s() - began, 0
+                began = cpu_s()
             write(verdict, now_ms)
-            at.append(time.process_time())
+            yield "batches", cpu_s() - began, 0
+            began = cpu_s()
             states[partition].update(verdict.states)
             count = len(records)
             del records, turn, verdict
-            at.append(time.process_time())
-            if number > 1:
-                counted += count
-                stages = ("records, merged", "decide and encode", "batches", "keep and let go")
-                for stage, begun, ended in zip(stages, at, at[1:], strict=False):
-                    spent[stage] += ended - begun
+            yield "keep and let go", cpu_s() - began, count
     loop.close()
-    found = [(stage, seconds / counted * 1e6) for stage, seconds in spent.items()]
-    return [*found, ("ALL OF IT", sum(cost for _, cost in found))]
 
 
 def verdict_of(decider: Decider, turn: Turn) -> Verdict:
