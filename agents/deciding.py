@@ -200,7 +200,11 @@ class Decider:
         outputs: Draft,
         answers: Counter[tuple[str, str]],
     ) -> None:
-        """Decide and answer the records of some rounds."""
+        """Decide and answer the records of some rounds.
+
+        What is made for it is let go of with it, while the processor's caches have it: the next
+        step then takes the same memory.
+        """
         records = [turn.records[place] for places in rounds for place in places]
         commands = [self._read(record, turn.states) for record in records]
         world = World(
