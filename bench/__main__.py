@@ -254,6 +254,8 @@ def main() -> None:
         unknown = [name for name in (chosen or "").split(",") if name and name not in known]
         if unknown:
             parser.error(f"no such {what}: {', '.join(unknown)}; there are: {', '.join(known)}")
+    if (arguments.do == "against") != bool(arguments.checkouts):
+        parser.error("checkouts are for against, which needs one or more")
     console = Console(width=max(120, int(os.environ.get("COLUMNS", "0"))))
     if arguments.do == "lock":
         artifacts.write_lock(STREAMS_LOCK, STREAMS_COORDINATES)

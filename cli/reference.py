@@ -7,7 +7,7 @@ last good one of its key would stay in force unseen.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal, cast
 
 import orjson
@@ -20,7 +20,15 @@ from cli.errors import WRONG, Trouble, some
 from cli.input import documents
 from cli.kafka import places_of, reading, whole
 from cli.producing import acknowledged, producing
-from schemas.references import REFERENCES, Employer, Site, Staff, parse_reference, write_reference
+from schemas.references import (
+    REFERENCES,
+    Employer,
+    Reference,
+    Site,
+    Staff,
+    parse_reference,
+    write_reference,
+)
 
 Put = Literal["employers", "sites"]
 
@@ -132,10 +140,10 @@ async def _write(deployment: Deployment, topic: Put, records: Mapping[bytes, byt
             await acknowledged(one)
 
 
-def _oddities(record: object, document: Mapping[str, Any]) -> list[str]:
+def _oddities(record: Reference, document: Mapping[str, Any]) -> list[str]:
     """What is readable and yet hardly meant."""
     words = []
-    unread = sorted(set(document) - set(type(record).__slots__))  # type: ignore[attr-defined]
+    unread = sorted(set(document) - {one.name for one in fields(record)})
     if unread:
         words.append(f"not read: {', '.join(map(plain, unread))}")
     if isinstance(record, Site):

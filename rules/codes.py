@@ -29,7 +29,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from hmac import compare_digest
-from struct import Struct
 from typing import TYPE_CHECKING, Final, Literal
 
 from schemas.limits import (
@@ -50,7 +49,7 @@ Kind = Literal["person", "site"]
 Keys = Mapping[int, bytes]
 """Code keys by key id."""
 
-_HEADER: Final = Struct(">BBI")
+_HEADER: Final = struct.Struct(">BBI")
 _PERSON_BYTE: Final = 1
 _SITE_BYTE: Final = 2
 _PERSON_ID_BYTES: Final = 16
@@ -59,7 +58,7 @@ _TAG_BYTES: Final = 16
 # UTF-8 spends at most four bytes a character, base32 eight characters on five bytes.
 _LAYOUTS: Final = {
     len(PREFIX) + characters: (
-        Struct(f"{signed_bytes}s{_TAG_BYTES}s{left_bytes}s"),
+        struct.Struct(f"{signed_bytes}s{_TAG_BYTES}s{left_bytes}s"),
         "A" * (-characters % 8),
         bytes(left_bytes),
     )
