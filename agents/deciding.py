@@ -283,7 +283,7 @@ class Decider:
         kept = value[: limits.DEAD_LETTER_VALUE_BYTES_MAX]
         # Only a character that the cut itself broke may be missing at the end.
         whole = cut.length == len(kept)
-        texts = (_text(key, True), _text(kept, whole))
+        texts = (_text(key, record.key_cut is None), _text(kept, whole))
         if None in texts:
             encoding, texts = "base64", (b64encode(key or b"").decode(), b64encode(kept).decode())
         else:

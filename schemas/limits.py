@@ -260,7 +260,7 @@ UNPACKED_BYTES_MAX: Final = 2 << 20
 
 PIECE_RECORDS_MAX: Final = 1_024
 KEY_BYTES_MAX: Final = 65_536
-"""Of a longer key only this much is kept, with length and hash: what is said of it must be sent."""
+"""Of a longer key only this much is kept: what is said of it must be sent."""
 
 ZSTD_WINDOW_BYTES_MAX: Final = 128 << 20
 """What a batch may ask of the decompressor; the broker's own library has the same limit."""

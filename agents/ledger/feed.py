@@ -53,7 +53,7 @@ class Feed:
         self.stable = -1
         """The last stable offset as last fetched; -1: not known yet."""
         self.high_watermark = -1
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         """Why this feed cannot go on; raised where its records are asked for."""
         self.buffered = 0
         """Bytes of the batches not decoded yet."""
@@ -96,6 +96,13 @@ class Feed:
             self.buffered -= batch.size
             self._pieces = batch.pieces(first)
         return self.records[self.index]
+
+    @property
+    def taken_to(self) -> int:
+        """Of all below nothing is left to take; when `head` has looked for what is."""
+        if self.index < len(self.records):
+            return self.records[self.index].offset
+        return self._batches[0][1] if self._batches else self.reached
 
     def take_all(self) -> Iterator[list[Record]]:
         """Everything buffered, piece by piece."""

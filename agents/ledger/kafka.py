@@ -1,8 +1,8 @@
 """The ledger's log on Kafka.
 
-Metadata, group protocol and record builder are aiokafka's, as is the way in; the transactional
-producer is written out here, because its errors must surface where they happen: every request of a
-transaction is awaited in its place, and whatever is not plainly a success ends the producer.
+Metadata and group protocol are aiokafka's, as is the way in; the transactional producer is written
+out here, because its errors must surface where they happen: every request of a transaction is
+awaited in its place, and whatever is not plainly a success ends the producer.
 """
 
 from __future__ import annotations

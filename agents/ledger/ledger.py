@@ -498,7 +498,7 @@ class Owner:
             self.task.cancel()
 
     def positions(self) -> Iterator[tuple[Feed, int]]:
-        """The feeds, each with the offset behind the last record decided."""
+        """The feeds, each with the offset below which all is decided."""
         for feed in self._feeds:
             yield feed, self._offsets[feed.topic]
 
@@ -566,6 +566,7 @@ class Owner:
 
     def _rebuilding(self, cause: str, why: str) -> None:
         self.why = why
+        self._enter("claiming")
         metrics.LEDGER_REBUILDS.labels(cause).inc()
         self._log.warning("partition is dropped and will be rebuilt", cause=cause, why=why)
 
@@ -639,6 +640,7 @@ class Owner:
         )
         starts = await self._idle(ledger.ends.log_starts([*self._places, state, outcomes]))
         self._topic_ids = await self._idle(ledger.source.topic_ids(layout.commands))
+        self._anew = ""
         states: dict[bytes, bytes] = {}
         async with aclosing(self._read(state, starts[state], ends[state])) as pieces:
             async for piece in pieces:
@@ -743,8 +745,7 @@ class Owner:
         feeds, wake = self._feeds, self._wake
         while True:
             wake.clear()
-            if self._anew:
-                raise Halt(f"{self._anew}: deleted and made anew while it was read")
+            self._same_topics()
             if all(feed.head() is None for feed in feeds):
                 if all(0 <= feed.high_watermark <= feed.reached for feed in feeds):
                     self._ledger.permits.caught_up()
@@ -756,6 +757,10 @@ class Owner:
                 await self._turns_to_barrier(permit)
             finally:
                 permit.give_back()
+
+    def _same_topics(self) -> None:
+        if self._anew:
+            raise Halt(f"{self._anew}: deleted and made anew while it was read")
 
     async def _quiet(self, wake: asyncio.Event) -> None:
         """Wait for commands, and if they are long in coming, look after the last transaction."""
@@ -787,6 +792,7 @@ class Owner:
         merged = Merged.BLOCKED
         while merged is not Merged.DONE:
             wake.clear()
+            self._same_topics()
             records: list[Record] = []
             merged = merge(
                 feeds, cuts, ends_of, records, permits.records_max, limits.TURN_BYTES_MAX
@@ -859,8 +865,8 @@ class Owner:
             await self._idle(permit.take(formed=True))
             verdict = await self._idle(self._answer(turn))
             permit.limit()
-            last = {record.topic: record for record in records}
-            offsets = self._offsets | {topic: one.offset + 1 for topic, one in last.items()}
+            # Markers and aborted records count: they may be all that retention left of a topic.
+            offsets = {feed.topic: feed.taken_to for feed in self._feeds}
             position = Position(
                 turn.number, offsets, self._topic_ids, turn.used, ledger.rules_version
             )

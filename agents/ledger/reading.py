@@ -19,7 +19,7 @@ from aiokafka.structs import TopicPartition
 from agents.ledger.batches import batches, committed
 from agents.ledger.client import Client
 from agents.ledger.feed import Feed
-from agents.ledger.log import OutOfLog, Place, Refused, Unreadable
+from agents.ledger.log import OutOfLog, Place, Refused
 from agents.ledger.wire import Fetch, FetchedPartition, by_topic
 from schemas import limits
 
@@ -80,6 +80,9 @@ class KafkaReader:
         self._look_again((key,))
         if self._task is None:
             self._task = asyncio.create_task(self._run())
+            self._task.add_done_callback(self._ended)
+        elif self._task.done():
+            feed.error = self._task.exception()
         self._changed.set()
         return feed
 
@@ -101,6 +104,13 @@ class KafkaReader:
         if self._client is not None:
             await self._client.close()
 
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Whatever ended it, those who wait for what it read shall not wait for ever."""
+        if not task.cancelled():
+            for feed in self._feeds.values():
+                feed.error = task.exception()
+                feed.wake()
+
     async def _run(self) -> None:
         """Keep a fetching task for every broker that leads something wanted."""
         client = self._client = self._new_client()
@@ -109,24 +119,24 @@ class KafkaReader:
         client.cluster.add_listener(lambda _: self._look_again(self._feeds))
         while True:
             self._changed.clear()
-            leaderless = False
+            pause = False
             for key in self._feeds:
                 leader = client.cluster.leader_for_partition(key)
                 if leader is None or leader < 0:
-                    leaderless = True
+                    pause = True
                 elif leader not in self._brokers:
                     session = self._sessions[leader] = _Session(self._feeds)
-                    self._brokers[leader] = asyncio.create_task(
-                        self._fetch_from(client, leader, session)
-                    )
+                    task = asyncio.create_task(self._fetch_from(client, leader, session))
+                    task.add_done_callback(lambda _: self._changed.set())
+                    self._brokers[leader] = task
             for session in self._sessions.values():
                 session.wake.set()
             for leader, task in list(self._brokers.items()):
                 if task.done():
                     del self._brokers[leader]
                     log.error("fetching ended and begins anew", error=repr(task.exception()))
-                    self._changed.set()
-            if leaderless:
+                    pause = True
+            if pause:
                 await client.force_metadata_update()
                 await asyncio.sleep(limits.BROKER_RETRY_MS_MAX / 1000)
             else:
@@ -265,7 +275,7 @@ class KafkaReader:
                         feed.append(batch)
                     else:
                         feed.skip_to(batch.next_offset)
-            except Unreadable as error:
+            except Exception as error:  # noqa: BLE001 - raised to whom the feed is
                 feed.error = error
             if feed.buffered:
                 self._holding.add(key)

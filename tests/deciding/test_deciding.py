@@ -8,8 +8,9 @@ import orjson
 import pytest
 
 from agents import deciding
-from agents.ledger.record import Record
+from agents.ledger.record import Cut, Record
 from schemas import limits
+from schemas.reading import Refusal
 from tests.checker.village import BUILDERS, LI, MAYOR, PAINTERS, SITE, Village, someone
 
 AT_ONCE = (1, 2, 3, 128)
@@ -191,3 +192,13 @@ def test_a_change_that_was_not_foreseen_is_seen_all_the_same(
     expected = surprising()
     assert made.logs == expected.logs
     assert made.states == expected.states
+
+
+def test_a_key_that_was_cut_within_a_character_is_text_all_the_same() -> None:
+    key = "工".encode() * 22_000
+    kept = key[: limits.KEY_BYTES_MAX]
+    record = Record("scan-events", 0, 5, 0, kept, b"{}", key_cut=Cut(len(key), "0" * 64))
+    decider = deciding.Decider({"scan-events": "scan-events"}, 1, {})
+    letter = orjson.loads(decider._dead_letter(record, Refusal("malformed", "")).value or b"")
+    assert (letter["encoding"], letter["value"]) == ("utf-8", "{}")
+    assert letter["key"] == "工" * (limits.KEY_BYTES_MAX // 3)

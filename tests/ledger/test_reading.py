@@ -202,6 +202,49 @@ async def test_a_closed_feed_is_not_fetched_for(brokers: Brokers, reader: KafkaR
     await until(lambda: again.reached == 1)
 
 
+async def test_what_nobody_expected_reaches_whom_the_feed_is(
+    brokers: Brokers, reader: KafkaReader
+) -> None:
+    good, bad = (reader.open((topic, 0), 0, lambda: None) for topic in ("a", "b"))
+    whole = batch(0, b"x")
+    brokers.logs[TopicPartition("b", 0)].append(whole[:61] + b"\0" * (len(whole) - 61))
+    await until(lambda: bad.error is not None)
+    brokers.logs[TopicPartition("a", 0)].append(whole)
+    await until(lambda: good.reached == 1)
+    with pytest.raises(Exception, match="checksum"):
+        bad.head()
+
+
+async def test_a_broker_is_asked_on_whatever_ended_that(
+    brokers: Brokers, reader: KafkaReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = reader.open(("a", 0), 0, lambda: None)
+    await until(lambda: len(brokers.asked) > 1)
+
+    def broken(_: Any) -> Any:
+        monkeypatch.undo()
+        monkeypatch.setattr(limits, "BROKER_RETRY_MS_MAX", 2)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(reader, "_due", broken)
+    brokers.logs[TopicPartition("a", 0)].append(batch(0, b"x"))
+    await until(lambda: feed.reached == 1)
+
+
+async def test_who_reads_is_told_that_reading_ended(
+    brokers: Brokers, reader: KafkaReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    woken = asyncio.Event()
+    feed = reader.open(("a", 0), 0, woken.set)
+    await until(lambda: len(brokers.asked) > 1)
+    monkeypatch.setattr(brokers, "leader_for_partition", lambda _: 1 / 0)
+    later = reader.open(("b", 0), 0, lambda: None)
+    await asyncio.wait_for(woken.wait(), 10)
+    for one in (feed, later, reader.open(("c", 0), 0, lambda: None)):
+        with pytest.raises(ZeroDivisionError):
+            one.head()
+
+
 @pytest.mark.parametrize("seed", range(20))
 async def test_whatever_happens_all_is_read_once_and_in_order(
     brokers: Brokers, reader: KafkaReader, monkeypatch: pytest.MonkeyPatch, seed: int

@@ -135,6 +135,38 @@ async def test_a_topic_made_anew_stops(deployment: Any) -> None:
 async def test_a_topic_truncated_behind_the_progress_stops(deployment: Any) -> None:
     await _decide_some(deployment)
     await deployment.send([("scan-events", b"p%d" % number, b"x") for number in range(100)])
+    await _delete_all(deployment)
+    deployment.start()
+    await deployment.until(lambda: "records were lost" in deployment.said())
+    assert len(await deployment.read()) == 50
+
+
+async def test_markers_that_retention_left_behind_the_last_command_are_no_loss(
+    deployment: Any,
+) -> None:
+    """A client with transactions, and then a site that is quiet for longer than the retention."""
+    wire = deployment.wire("scan-events")
+    async with (
+        AIOKafkaProducer(
+            bootstrap_servers=deployment.broker, transactional_id=f"client {deployment.prefix}"
+        ) as client,
+        client.transaction(),
+    ):
+        for number in range(50):
+            meta = await client.send_and_wait(wire, b"x", key=b"p%d" % number)
+            deployment.sent.append(("scan-events", meta.partition, meta.offset))
+    worker = deployment.start()
+    await deployment.outcomes()
+    worker.terminate()
+    worker.wait()
+    await _delete_all(deployment)
+    deployment.start()
+    await deployment.send([("scan-events", b"p%d" % number, b"x") for number in range(50)])
+    await deployment.outcomes()
+
+
+async def _delete_all(deployment: Any) -> None:
+    """As retention does when all segments are old."""
     admin = AIOKafkaAdminClient(bootstrap_servers=deployment.broker)
     await admin.start()
     try:
@@ -144,9 +176,6 @@ async def test_a_topic_truncated_behind_the_progress_stops(deployment: Any) -> N
         )
     finally:
         await admin.close()
-    deployment.start()
-    await deployment.until(lambda: "records were lost" in deployment.said())
-    assert len(await deployment.read()) == 50
 
 
 async def test_state_lost_but_outcomes_there_stops(deployment: Any) -> None:
