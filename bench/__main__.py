@@ -117,12 +117,13 @@ class Bench:
             f" (others: {one.others:.2f} cores){wrong}"
         )
 
-    async def check(self, names: list[str]) -> dict[str, str]:
-        """{engine: how many of its answers are the rules'}, of a stream that arrives meanwhile.
+    async def check(self, names: list[str], before: dict[str, str]) -> dict[str, str]:
+        """{engine: how many of its answers are the rules'}, of a stream that arrives meanwhile;
+        adds to what was found before.
 
         Also what warms the broker up: the first engine to be measured would pay for that.
         """
-        out = {}
+        out = dict(before)
         # What waits for them is compared when they are measured.
         engines = self._engines(names) if names or self.full else [OURS]
         for engine in engines:
@@ -142,13 +143,14 @@ class Bench:
             self.console.print(f"{engine.name}: {out[engine.name]}")
         return out
 
-    async def latency(self, names: list[str]) -> list[dict[str, Any]]:
+    async def latency(self, names: list[str], before: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """One entry an engine and rate; adds to what was measured before."""
         rates = [100, 500, 2_000, 10_000] if self.full else [500]
         seconds = 20 if self.full else 8
         warm_s = 30 if self.full else 12
         others = latency.other_topics()
         known = {engine.name: engine for engine in (*ENGINES, latency.STREAMS_MIN)}
-        out = []
+        out: list[dict[str, Any]] = []
         usual = [OURS.name, "streams-memory", latency.STREAMS_MIN.name]
         if not self.full:
             usual.remove("streams-memory")
@@ -164,17 +166,20 @@ class Bench:
                 continue
             out += [asdict(one) for one in found]
         report.print_latency(self.console, out)
-        return out
+        measured = {one["engine"] for one in out}
+        return [one for one in before if one["engine"] not in measured] + out
 
 
 async def _run(arguments: argparse.Namespace, console: Console, home: Path) -> None:
-    began = report.cpu_ticks()
     parts = arguments.only.split(",") if arguments.only else list(PARTS)
     names = arguments.engines.split(",") if arguments.engines else []
     sizes = [int(size) for size in arguments.sizes.split(",")] if arguments.sizes else []
     file: Path = arguments.results
     chosen = bool(arguments.only or names or sizes)
     results: dict[str, Any] = report.read(file) if chosen and file.exists() else {}
+    elsewhere = {one["cpu"] for one in results.get("conditions", {}).values()} - {report.cpu()}
+    if elsewhere:
+        raise SystemExit(f"{file} was measured on {elsewhere}: --results for another file")
     bench = Bench(console, home, arguments.full, arguments.repeats)
     database = Database(home)
     bench.broker.start()
@@ -182,12 +187,13 @@ async def _run(arguments: argparse.Namespace, console: Console, home: Path) -> N
         for part in parts:
             if part in ("scale", "beside") and not arguments.full:
                 continue
+            began = report.cpu_ticks()
             if part == "check":
-                found: Any = await bench.check(names)
+                found: Any = await bench.check(names, results.get(part, {}))
             elif part == "throughput":
                 found = await bench.throughput(names, sizes, results.get(part, {}))
             elif part == "latency":
-                found = await bench.latency(names)
+                found = await bench.latency(names, results.get(part, []))
             elif part == "restore":
                 found = await scale.restore(
                     bench.broker.bootstrap, bench._pid, home, arguments.full

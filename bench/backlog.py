@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
 from agents.deciding import Decider
 from agents.ledger.batches import KafkaBatch
-from agents.ledger.encoding import Records
+from agents.ledger.encoding import Batch, Records
 from agents.ledger.feed import Feed
 from agents.ledger.kafka import KafkaDraft
 from agents.ledger.log import Entry
@@ -127,7 +127,7 @@ def pieces(now_ms: int) -> Iterator[tuple[str, float, int]]:
                 *_, verdict = islice(steps, STEPS_A_PIECE)
                 yield "decide and encode", cpu_s() - began, 0
                 began = cpu_s()
-            write(verdict, now_ms)
+            deque(batches_of(verdict, now_ms), 0)
             yield "batches", cpu_s() - began, 0
             began = cpu_s()
             states[partition].update(verdict.states)
@@ -144,15 +144,11 @@ def verdict_of(decider: Decider, turn: Turn) -> Verdict:
     return verdict
 
 
-def write(verdict: Verdict, now_ms: int) -> bytes:
-    """What a producer would send."""
+def batches_of(verdict: Verdict, now_ms: int) -> Iterator[Batch]:
+    """What a producer sends."""
     draft = verdict.outputs
     assert isinstance(draft, KafkaDraft)
     states = Records()
     states.add(Entry(key, state) for key, state in verdict.states.items())
-    return b"".join(
-        part
-        for records in (*draft.records.values(), states)
-        for batch in records.batches(now_ms, 1, 0, 0)
-        for part in batch
-    )
+    for records in (*draft.records.values(), states):
+        yield from records.batches(now_ms, 1, 0, 0)

@@ -189,6 +189,12 @@ ENGINES: Final = (
         streams("rocksdb"),
         short=False,
     ),
+    Engine(
+        "streams-memory 1 s",
+        "1 thread, commits every second: what it decides is seen that much later",
+        streams("memory", commit_ms=1_000),
+        short=False,
+    ),
     Engine("realname x2", "this project, two workers", _ours(2)),
     Engine("streams-memory x2", "the same, 2 threads", streams("memory", 2), short=False),
     Engine(

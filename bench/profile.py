@@ -20,7 +20,7 @@ from agents.ledger.encoding import Batch, Records
 from agents.ledger.kafka import KafkaDraft
 from agents.ledger.record import Record
 from agents.ledger.turn import Entry, Turn, Verdict
-from bench.backlog import verdict_of, views_of, write
+from bench.backlog import batches_of, verdict_of, views_of
 from bench.work import CODE_KEYS, SCANS, Message, Shape, Work, state_of
 from deployment.catalog import load_catalog
 from deployment.process import collect_rarely
@@ -84,12 +84,17 @@ def costs() -> list[tuple[str, float]]:
         Record(one.topic, 0, number, now_ms, one.key, one.value)
         for number, one in enumerate(messages)
     ]
-    steps = _steps(_persons(records), ())
+    rounds = [
+        [begin + place for place in places]
+        for begin in range(0, INPUTS, TURN)
+        for step in _steps(_persons(records[begin : begin + TURN]), ())
+        for places in step
+    ]
 
     def decisions() -> list[Decision]:
         people = dict(states)
         made: dict[int, Decision] = {}
-        for places in chain.from_iterable(steps):
+        for places in rounds:
             asked = [(people[messages[place].key], commands[place]) for place in places]
             cases = [Case(who, one, one.data, one.at_ms, now_ms, world) for who, one in asked]
             for place, decision in zip(places, decide_each(cases), strict=True):
@@ -121,7 +126,10 @@ def costs() -> list[tuple[str, float]]:
     timed("DECIDER, all of it, outputs encoded", lambda: deque(whole(), 0))
     verdicts = list(whole())
     loop.close()
-    timed("write: batches", lambda: deque((write(one, now_ms) for one in verdicts), 0))
+    timed(
+        "write: batches",
+        lambda: deque(chain.from_iterable(batches_of(one, now_ms) for one in verdicts), 0),
+    )
     return found
 
 

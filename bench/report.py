@@ -59,17 +59,9 @@ def conditions(began: Mapping[str, float]) -> dict[str, Any]:
     """The machine, and what else it did meanwhile."""
     now = cpu_ticks()
     ticks = max(1.0, sum(now.values()) - sum(began.values()))
-    model = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.machine(),
-    )
     return {
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "cpu": model,
+        "cpu": cpu(),
         "cores": os.cpu_count(),
         "load_average": os.getloadavg(),
         "steal": (now["steal"] - began["steal"]) / ticks,
@@ -80,6 +72,13 @@ def conditions(began: Mapping[str, float]) -> dict[str, Any]:
             for name in ("aiokafka", "faust-streaming", "confluent-kafka", "pydantic", "uvloop")
         },
     }
+
+
+def cpu() -> str:
+    """The processor's name."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
 
 
 def cpu_ticks() -> dict[str, float]:
@@ -110,7 +109,6 @@ def ratios(results: Mapping[str, Any]) -> dict[str, float]:
             "share_of_own": rate("realname no rules"),
             "share_of_limit": rate("bare-aiokafka"),
         }
-        # The largest size comes last and counts, where an engine was in it.
         found |= {name: ours / other for name, other in peers.items() if other}
         if rate("realname x2"):
             found["two_over_one"] = 2 * cost("realname") / cost("realname x2")
@@ -303,7 +301,12 @@ def _right(runs: Sequence[Mapping[str, Any]]) -> str:
         return "decides nothing"
     wrong = sum(one["different"] for one in runs)
     lost = sum(one["missing"] + one["twice"] for one in runs)
-    return f"{1 - wrong / compared:.1%}" + (f", {lost:,} missing or twice" if lost else "")
+    said = f"{1 - wrong / compared:.1%} of {compared:,}"
+    if lost:
+        said += f", {lost:,} missing or twice"
+    if not all(one["events_as_named"] for one in runs):
+        said += ", events are not those named"
+    return said
 
 
 def print_ratios(console: Console, results: Mapping[str, Any]) -> None:

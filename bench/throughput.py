@@ -45,6 +45,7 @@ class Measured:
     missing: int
     twice: int
     events: int
+    events_as_named: bool
     load_average: float
     others: float
     """Cores that neither engine nor broker took: the harness, and whatever else ran."""
@@ -87,7 +88,8 @@ async def measure(
         example=found.example if found else "",
         missing=len(messages) - found.distinct if found else 0,
         twice=len(found.times_ms) - found.distinct if found else 0,
-        events=found.events_written if found else 0,
+        events=found.events if found else 0,
+        events_as_named=found is None or found.events_as_named,
         load_average=load_average,
         others=(spent[2] - spent[0] - spent[1]) / took_s,
     )

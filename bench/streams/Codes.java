@@ -2,7 +2,9 @@ import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.security.GeneralSecurityException;
 import java.security.MessageDigest;
+import java.util.HashMap;
 import java.util.HexFormat;
+import java.util.Map;
 import javax.crypto.Mac;
 import javax.crypto.spec.SecretKeySpec;
 
@@ -25,8 +27,13 @@ final class Codes {
         }
     }
 
+    private static final int SITE_CODES_KNOWN_MAX = 4_096;
+
     private final int keyId;
     private final Mac mac;
+
+    /** Verified before: all day everybody at a site scans the same one. */
+    private final Map<String, Code> knownSiteCodes = new HashMap<>();
 
     Codes(int keyId, byte[] key) {
         this.keyId = keyId;
@@ -40,6 +47,10 @@ final class Codes {
 
     /** The code, or null when it is none of ours. The window is not judged. */
     Code parse(String text) {
+        Code known = knownSiteCodes.get(text);
+        if (known != null) {
+            return known;
+        }
         if (!text.startsWith(PREFIX) || text.length() > 450) {
             return null;
         }
@@ -62,7 +73,12 @@ final class Codes {
         }
         if (body[0] == 2) {
             String site = new String(body, HEADER, signed - HEADER, StandardCharsets.UTF_8);
-            return new Code(false, keyId, step, site);
+            Code code = new Code(false, keyId, step, site);
+            if (knownSiteCodes.size() >= SITE_CODES_KNOWN_MAX) {
+                knownSiteCodes.clear();
+            }
+            knownSiteCodes.put(text, code);
+            return code;
         }
         return null;
     }

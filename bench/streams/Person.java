@@ -18,8 +18,6 @@ final class Person {
 
     record Tenure(String site, String employer, long fromMs, long toMs) {}
 
-    record ClockIn(String site, long atMs) {}
-
     int version;
     String nameTag;
     String birthDate;
@@ -30,15 +28,18 @@ final class Person {
     Entry entry;
     Presence presence;
     List<Tenure> tenures = new ArrayList<>(0);
-    List<ClockIn> clockIns = new ArrayList<>(4);
     List<Long> spentCodes = new ArrayList<>(2);
     long spentFloor = -1;
+
+    /** Packed: the time and the digest of the site, eight bytes each. */
+    byte[] clockIns = new byte[0];
+
     byte[] named = new byte[0];
     byte[] seen = new byte[0];
     long seenFloorMs;
 
     byte[] encode() {
-        ByteArrayOutputStream bytes = new ByteArrayOutputStream(256 + seen.length);
+        ByteArrayOutputStream bytes = new ByteArrayOutputStream(256 + clockIns.length + seen.length);
         try {
             DataOutputStream out = new DataOutputStream(bytes);
             out.writeByte(1);
@@ -69,16 +70,13 @@ final class Person {
                 out.writeLong(tenure.fromMs);
                 out.writeLong(tenure.toMs);
             }
-            out.writeByte(clockIns.size());
-            for (ClockIn clockIn : clockIns) {
-                text(out, clockIn.site);
-                out.writeLong(clockIn.atMs);
-            }
             out.writeByte(spentCodes.size());
             for (long spent : spentCodes) {
                 out.writeLong(spent);
             }
             out.writeLong(spentFloor);
+            out.writeShort(clockIns.length);
+            out.write(clockIns);
             out.writeShort(named.length);
             out.write(named);
             out.writeShort(seen.length);
@@ -114,12 +112,10 @@ final class Person {
                 person.tenures.add(new Tenure(text(in), text(in), in.readLong(), in.readLong()));
             }
             for (int left = in.readByte(); left > 0; left--) {
-                person.clockIns.add(new ClockIn(text(in), in.readLong()));
-            }
-            for (int left = in.readByte(); left > 0; left--) {
                 person.spentCodes.add(in.readLong());
             }
             person.spentFloor = in.readLong();
+            person.clockIns = in.readNBytes(in.readUnsignedShort());
             person.named = in.readNBytes(in.readUnsignedShort());
             person.seen = in.readNBytes(in.readUnsignedShort());
             person.seenFloorMs = in.readLong();

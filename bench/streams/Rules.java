@@ -5,6 +5,7 @@ import java.security.NoSuchAlgorithmException;
 import java.time.LocalDate;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -53,6 +54,7 @@ final class Rules {
     private static final long FUTURE_MS = 300_000;
     private static final long NIGHT_SHIFT_MS = 16 * 3_600_000L;
     private static final int RECORD = 32;
+    private static final int CLOCK_IN = 16;
     private static final int SEEN_MAX = 512;
     private static final int TENURES_MAX = 16;
     private static final int CLOCK_INS_MAX = 64;
@@ -73,6 +75,9 @@ final class Rules {
     private final Map<String, Staff> staff;
     private final Codes codes;
     private final MessageDigest sha256;
+
+    /** As many as there are sites. */
+    private final Map<String, Long> siteDigests = new HashMap<>();
 
     Rules(Map<String, Site> sites, Map<String, Staff> staff, Codes codes) {
         this.sites = sites;
@@ -249,20 +254,7 @@ final class Rules {
         String direction = command.data.get("direction");
         String day = day(person, site, direction, at);
         if ("in".equals(direction)) {
-            long oldest = now - PAST_MS - NIGHT_SHIFT_MS;
-            if (!person.clockIns.isEmpty() && person.clockIns.get(0).atMs() < oldest) {
-                person.clockIns.removeIf(one -> one.atMs() < oldest);
-            }
-            person.clockIns.add(new Person.ClockIn(site, at));
-            if (person.clockIns.size() > CLOCK_INS_MAX) {
-                int earliest = 0;
-                for (int i = 1; i < person.clockIns.size(); i++) {
-                    if (person.clockIns.get(i).atMs() < person.clockIns.get(earliest).atMs()) {
-                        earliest = i;
-                    }
-                }
-                person.clockIns.remove(earliest);
-            }
+            clockIn(person, site, at, now - PAST_MS - NIGHT_SHIFT_MS);
         }
         return List.of(
                 event(
@@ -271,12 +263,49 @@ final class Rules {
                         "direction", direction, "method", method, "scanner", scanner));
     }
 
-    private static String day(Person person, String site, String direction, long at) {
+    private void clockIn(Person person, String site, long at, long oldest) {
+        byte[] ins = person.clockIns;
+        if (ins.length > 0 && ByteBuffer.wrap(ins).getLong() < oldest) {
+            ByteBuffer kept = ByteBuffer.allocate(ins.length);
+            for (int i = 0; i < ins.length; i += CLOCK_IN) {
+                if (ByteBuffer.wrap(ins).getLong(i) >= oldest) {
+                    kept.put(ins, i, CLOCK_IN);
+                }
+            }
+            ins = Arrays.copyOf(kept.array(), kept.position());
+        }
+        int end = ins.length;
+        ins = Arrays.copyOf(ins, end + CLOCK_IN);
+        ByteBuffer.wrap(ins, end, CLOCK_IN).putLong(at).putLong(siteDigest(site));
+        if (ins.length > CLOCK_INS_MAX * CLOCK_IN) {
+            ByteBuffer all = ByteBuffer.wrap(ins);
+            int earliest = 0;
+            for (int i = CLOCK_IN; i < ins.length; i += CLOCK_IN) {
+                if (all.getLong(i) < all.getLong(earliest)) {
+                    earliest = i;
+                }
+            }
+            System.arraycopy(
+                    ins, earliest + CLOCK_IN, ins, earliest, ins.length - earliest - CLOCK_IN);
+            ins = Arrays.copyOf(ins, ins.length - CLOCK_IN);
+        }
+        person.clockIns = ins;
+    }
+
+    private long siteDigest(String site) {
+        return siteDigests.computeIfAbsent(
+                site, one -> ByteBuffer.wrap(digest(8, "", one)).getLong());
+    }
+
+    private String day(Person person, String site, String direction, long at) {
         if ("out".equals(direction)) {
             long latest = Long.MIN_VALUE;
-            for (Person.ClockIn one : person.clockIns) {
-                if (one.atMs() < at && one.atMs() > latest && one.site().equals(site)) {
-                    latest = one.atMs();
+            long wanted = siteDigest(site);
+            ByteBuffer ins = ByteBuffer.wrap(person.clockIns);
+            while (ins.hasRemaining()) {
+                long atMs = ins.getLong();
+                if (ins.getLong() == wanted && atMs < at && atMs > latest) {
+                    latest = atMs;
                 }
             }
             if (latest != Long.MIN_VALUE && at - latest < NIGHT_SHIFT_MS) {

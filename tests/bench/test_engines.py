@@ -24,6 +24,7 @@ async def test_an_engine_answers_as_the_rules_do(name: str, broker: str, tmp_pat
     assert found.different == 0, found.example
     assert (found.missing, found.twice) == (0, 0)
     assert found.events == prepared.events
+    assert found.events_as_named
 
 
 def test_what_is_counted_is_what_came_between_two_moments() -> None:
