@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from bench import against, backlog, latency, profile, projection, report, scale
+from bench import against, latency, profile, projection, report, scale
 from bench.engines import (
     ENGINES,
     OURS,
@@ -270,9 +270,9 @@ def main() -> None:
         now = report.ratios_by_size(report.read(arguments.results))
         report.compare(console, now, baseline)
     elif arguments.do == "profile":
-        for title, costs in (("small turns, warm", profile.costs), ("a backlog", backlog.costs)):
+        for title, of in profile.BACKLOGS.items():
             console.print(f"{title}:", highlight=False)
-            for stage, cost_us in costs():
+            for stage, cost_us in profile.costs(of):
                 console.print(f"{cost_us:6.2f} µs  {stage}", highlight=False)
     elif arguments.do == "against":
         for line in against.compare(arguments.checkouts):

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from bench.backlog import PARTITIONS, TURNS, WARM_TURNS
+from bench.backlog import LARGE, PARTITIONS
 from bench.stage import ROOT, Failed
 
 _PROGRAM: Final = """
@@ -85,7 +85,7 @@ def compare(others: Sequence[Path]) -> list[str]:
             runner.told()
         for runner in runners:
             os.sched_setaffinity(runner.process.pid, processor)
-        for _ in range(TURNS * PARTITIONS):
+        for _ in range(LARGE.turns * PARTITIONS):
             going = runners
             while going:
                 going = [runner for runner in reversed(going) if not runner.ends_turn()]
@@ -93,7 +93,7 @@ def compare(others: Sequence[Path]) -> list[str]:
         for runner in runners:
             runner.process.kill()
             runner.process.wait()
-    ours, *theirs = [runner.turns[WARM_TURNS:] for runner in runners]
+    ours, *theirs = [runner.turns[PARTITIONS:] for runner in runners]
     return [f"to {root}: {words(ours, one)}" for root, one in zip(others, theirs, strict=True)]
 
 

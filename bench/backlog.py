@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
@@ -33,16 +34,23 @@ from schemas.identifiers import partition_for
 from schemas.references import parse_reference
 
 PARTITIONS: Final = 16
-PERSONS: Final = 110_000
-TURNS: Final = 3
-"""Of each partition."""
-WARM_TURNS: Final = PARTITIONS
-"""The first of each partition: not counted."""
 
 STEPS_A_PIECE: Final = 8
 """Of a decision: together some 50 ms."""
 
-INPUTS: Final = TURNS * PARTITIONS * limits.TURN_RECORDS_MAX
+DECIDING: Final = "decide and encode"
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """What waits on all partitions: so many turns of each."""
+
+    persons: int
+    turn_records: int
+    turns: int
+
+
+LARGE: Final = Backlog(persons=110_000, turn_records=limits.TURN_RECORDS_MAX, turns=3)
 
 
 def views_of(work: Work, now_ms: int) -> References:
@@ -81,23 +89,11 @@ def _fetched(work: Work, now_ms: int) -> list[list[Feed]]:
     return feeds
 
 
-def costs() -> list[tuple[str, float]]:
-    """(stage, microseconds of CPU an input), in the order of the way."""
-    spent: defaultdict[str, float] = defaultdict(float)
-    turns = counted = 0
-    for stage, seconds, inputs in pieces(int(time.time() * 1000)):
-        if turns >= WARM_TURNS:
-            spent[stage] += seconds
-            counted += inputs
-        turns += inputs > 0
-    found = [(stage, seconds / counted * 1e6) for stage, seconds in spent.items()]
-    return [*found, ("ALL OF IT", sum(cost for _, cost in found))]
-
-
-def pieces(now_ms: int) -> Iterator[tuple[str, float, int]]:
+def pieces(now_ms: int, of: Backlog = LARGE) -> Iterator[tuple[str, float, int]]:
     """Does the work in pieces of some 50 ms, each when it is asked for: (stage, seconds of CPU,
     how many inputs are now done). The last piece of a turn tells of its inputs."""
-    work = Work(Shape(INPUTS, persons=PERSONS, partitions=PARTITIONS), now_ms)
+    inputs = of.turns * PARTITIONS * of.turn_records
+    work = Work(Shape(inputs, persons=of.persons, partitions=PARTITIONS), now_ms)
     views = views_of(work, now_ms)
     states: list[dict[bytes, bytes]] = [{} for _ in range(PARTITIONS)]
     for seed in work.seeds:
@@ -109,12 +105,12 @@ def pieces(now_ms: int) -> Iterator[tuple[str, float, int]]:
     loop = asyncio.new_event_loop()
     collect_rarely()
     cpu_s = time.process_time
-    for number in range(1, TURNS + 1):
+    for number in range(1, of.turns + 1):
         for partition, feeds in enumerate(all_feeds):
             began = cpu_s()
             records: list[Record] = []
             ends = [feed.reached for feed in feeds]
-            merge(feeds, ends, ends, records, limits.TURN_RECORDS_MAX, limits.TURN_BYTES_MAX)
+            merge(feeds, ends, ends, records, of.turn_records, limits.TURN_BYTES_MAX)
             yield "records, merged", cpu_s() - began, 0
             began = cpu_s()
             turn = Turn(
@@ -125,7 +121,7 @@ def pieces(now_ms: int) -> Iterator[tuple[str, float, int]]:
             verdict = None
             while verdict is None:
                 *_, verdict = islice(steps, STEPS_A_PIECE)
-                yield "decide and encode", cpu_s() - began, 0
+                yield DECIDING, cpu_s() - began, 0
                 began = cpu_s()
             deque(batches_of(verdict, now_ms), 0)
             yield "batches", cpu_s() - began, 0
@@ -135,13 +131,6 @@ def pieces(now_ms: int) -> Iterator[tuple[str, float, int]]:
             del records, steps, turn, verdict
             yield "keep and let go", cpu_s() - began, count
     loop.close()
-
-
-def verdict_of(decider: Decider, turn: Turn) -> Verdict:
-    """The verdict, without a rest between the steps."""
-    *_, verdict = decider.decide(turn)
-    assert verdict is not None
-    return verdict
 
 
 def batches_of(verdict: Verdict, now_ms: int) -> Iterator[Batch]:
