@@ -179,7 +179,8 @@ async def _run(arguments: argparse.Namespace, console: Console, home: Path) -> N
     results: dict[str, Any] = report.read(file) if chosen and file.exists() else {}
     elsewhere = {one["cpu"] for one in results.get("conditions", {}).values()} - {report.cpu()}
     if elsewhere:
-        raise SystemExit(f"{file} was measured on {elsewhere}: --results for another file")
+        on = ", ".join(sorted(elsewhere))
+        raise SystemExit(f"{file} was measured on {on}: name another with --results")
     bench = Bench(console, home, arguments.full, arguments.repeats)
     database = Database(home)
     bench.broker.start()

@@ -69,20 +69,21 @@ class KafkaReader:
         """Feeds with something buffered; some of it may have been taken meanwhile."""
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._failure: BaseException | None = None
+        """What ended it: nothing is read any more."""
         self._brokers: dict[int, asyncio.Task[None]] = {}
         self._sessions: dict[int, _Session] = {}
 
     def open(self, place: Place, offset: int, wake: Callable[[], None]) -> Feed:
         topic, partition = place
         feed = Feed(topic, partition, offset, wake)
+        feed.error = self._failure
         key = TopicPartition(self._wire[topic], partition)
         self._feeds[key] = feed
         self._look_again((key,))
         if self._task is None:
             self._task = asyncio.create_task(self._run())
             self._task.add_done_callback(self._ended)
-        elif self._task.done():
-            feed.error = self._task.exception()
         self._changed.set()
         return feed
 
@@ -107,8 +108,9 @@ class KafkaReader:
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Whatever ended it, those who wait for what it read shall not wait for ever."""
         if not task.cancelled():
+            self._failure = task.exception()
             for feed in self._feeds.values():
-                feed.error = task.exception()
+                feed.error = self._failure
                 feed.wake()
 
     async def _run(self) -> None:

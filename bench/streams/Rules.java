@@ -265,29 +265,14 @@ final class Rules {
 
     private void clockIn(Person person, String site, long at, long oldest) {
         byte[] ins = person.clockIns;
-        if (ins.length > 0 && ByteBuffer.wrap(ins).getLong() < oldest) {
-            ByteBuffer kept = ByteBuffer.allocate(ins.length);
-            for (int i = 0; i < ins.length; i += CLOCK_IN) {
-                if (ByteBuffer.wrap(ins).getLong(i) >= oldest) {
-                    kept.put(ins, i, CLOCK_IN);
-                }
-            }
-            ins = Arrays.copyOf(kept.array(), kept.position());
+        if (ins.length > 0 && clockInTime(ins, 0) < oldest) {
+            ins = since(ins, oldest, Rules::clockInTime, CLOCK_IN);
         }
         int end = ins.length;
         ins = Arrays.copyOf(ins, end + CLOCK_IN);
         ByteBuffer.wrap(ins, end, CLOCK_IN).putLong(at).putLong(siteDigest(site));
         if (ins.length > CLOCK_INS_MAX * CLOCK_IN) {
-            ByteBuffer all = ByteBuffer.wrap(ins);
-            int earliest = 0;
-            for (int i = CLOCK_IN; i < ins.length; i += CLOCK_IN) {
-                if (all.getLong(i) < all.getLong(earliest)) {
-                    earliest = i;
-                }
-            }
-            System.arraycopy(
-                    ins, earliest + CLOCK_IN, ins, earliest, ins.length - earliest - CLOCK_IN);
-            ins = Arrays.copyOf(ins, ins.length - CLOCK_IN);
+            ins = without(ins, earliest(ins, Rules::clockInTime, CLOCK_IN), CLOCK_IN);
         }
         person.clockIns = ins;
     }
@@ -503,21 +488,48 @@ final class Rules {
         return -1;
     }
 
-    private static long timeOf(byte[] seen, int at) {
+    private interface Time {
+        long of(byte[] packed, int at);
+    }
+
+    private static byte[] since(byte[] packed, long oldest, Time time, int record) {
+        ByteBuffer kept = ByteBuffer.allocate(packed.length);
+        for (int at = 0; at < packed.length; at += record) {
+            if (time.of(packed, at) >= oldest) {
+                kept.put(packed, at, record);
+            }
+        }
+        return Arrays.copyOf(kept.array(), kept.position());
+    }
+
+    private static int earliest(byte[] packed, Time time, int record) {
+        int earliest = 0;
+        for (int at = record; at < packed.length; at += record) {
+            if (time.of(packed, at) < time.of(packed, earliest)) {
+                earliest = at;
+            }
+        }
+        return earliest;
+    }
+
+    private static byte[] without(byte[] packed, int at, int record) {
+        System.arraycopy(packed, at + record, packed, at, packed.length - at - record);
+        return Arrays.copyOf(packed, packed.length - record);
+    }
+
+    private static long seenTime(byte[] seen, int at) {
         return ByteBuffer.wrap(seen).getLong(at + 20) >>> 8;
+    }
+
+    private static long clockInTime(byte[] ins, int at) {
+        return ByteBuffer.wrap(ins).getLong(at);
     }
 
     private static void remember(Person person, Command command, String code, long nowMs) {
         byte[] seen = person.seen;
-        if (seen.length > 0 && timeOf(seen, 0) < nowMs - PAST_MS - DAY_MS) {
+        if (seen.length > 0 && seenTime(seen, 0) < nowMs - PAST_MS - DAY_MS) {
             person.seenFloorMs = Math.max(person.seenFloorMs, nowMs - PAST_MS - 1);
-            ByteBuffer kept = ByteBuffer.allocate(seen.length);
-            for (int at = 0; at < seen.length; at += RECORD) {
-                if (timeOf(seen, at) >= nowMs - PAST_MS) {
-                    kept.put(seen, at, RECORD);
-                }
-            }
-            seen = Arrays.copyOf(kept.array(), kept.position());
+            seen = since(seen, nowMs - PAST_MS, Rules::seenTime, RECORD);
         }
         int end = seen.length;
         seen = Arrays.copyOf(seen, end + RECORD);
@@ -527,16 +539,9 @@ final class Rules {
                 .putLong(command.atMs << 8 | CODES.indexOf(code))
                 .putInt(person.version);
         if (seen.length > SEEN_MAX * RECORD) {
-            int earliest = 0;
-            for (int at = RECORD; at < seen.length; at += RECORD) {
-                if (timeOf(seen, at) < timeOf(seen, earliest)) {
-                    earliest = at;
-                }
-            }
-            person.seenFloorMs = Math.max(person.seenFloorMs, timeOf(seen, earliest));
-            System.arraycopy(
-                    seen, earliest + RECORD, seen, earliest, seen.length - earliest - RECORD);
-            seen = Arrays.copyOf(seen, seen.length - RECORD);
+            int earliest = earliest(seen, Rules::seenTime, RECORD);
+            person.seenFloorMs = Math.max(person.seenFloorMs, seenTime(seen, earliest));
+            seen = without(seen, earliest, RECORD);
         }
         person.seen = seen;
     }

@@ -12,7 +12,9 @@ from aiokafka.errors import KafkaConnectionError
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.structs import TopicPartition
 
+from agents.ledger.batches import KafkaBatch
 from agents.ledger.feed import Feed
+from agents.ledger.log import Unreadable
 from agents.ledger.reading import KafkaReader
 from agents.ledger.wire import Fetch, Fetched, FetchedPartition
 from schemas import limits
@@ -202,16 +204,24 @@ async def test_a_closed_feed_is_not_fetched_for(brokers: Brokers, reader: KafkaR
     await until(lambda: again.reached == 1)
 
 
-async def test_what_nobody_expected_reaches_whom_the_feed_is(
-    brokers: Brokers, reader: KafkaReader
+@pytest.mark.parametrize("error", [Unreadable, ZeroDivisionError])
+async def test_what_is_wrong_with_a_batch_reaches_whom_the_feed_is(
+    brokers: Brokers,
+    reader: KafkaReader,
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[Exception],
 ) -> None:
-    good, bad = (reader.open((topic, 0), 0, lambda: None) for topic in ("a", "b"))
-    whole = batch(0, b"x")
-    brokers.logs[TopicPartition("b", 0)].append(whole[:61] + b"\0" * (len(whole) - 61))
+    def check(self: KafkaBatch) -> None:
+        if self.next_offset == 1:
+            raise error
+
+    monkeypatch.setattr(KafkaBatch, "check", check)
+    good, bad = reader.open(("a", 0), 1, lambda: None), reader.open(("b", 0), 0, lambda: None)
+    brokers.logs[TopicPartition("b", 0)].append(batch(0, b"x"))
     await until(lambda: bad.error is not None)
-    brokers.logs[TopicPartition("a", 0)].append(whole)
-    await until(lambda: good.reached == 1)
-    with pytest.raises(Exception, match="checksum"):
+    brokers.logs[TopicPartition("a", 0)] += [batch(0, b"x"), batch(1, b"y")]
+    await until(lambda: good.reached == 2)
+    with pytest.raises(error):
         bad.head()
 
 
