@@ -212,7 +212,7 @@ class Decider:
             cast(Mapping[str, Site], turn.references.sites),
             cast(Mapping[str, Staff], turn.references.staff),
             self._code_keys,
-            codes_of((one for one in commands if isinstance(one, Command)), self._code_keys),
+            codes_of(commands, self._code_keys),
         )
         decisions = iter(_judge(turn, rounds, records, commands, states, world, staff))
         made: defaultdict[str, list[Entry]] = defaultdict(list)

@@ -50,6 +50,7 @@ Keys = Mapping[int, bytes]
 """Code keys by key id."""
 
 _HEADER: Final = struct.Struct(">BBI")
+_HEADER_BYTES: Final = _HEADER.size
 _PERSON_BYTE: Final = 1
 _SITE_BYTE: Final = 2
 _PERSON_ID_BYTES: Final = 16
@@ -63,7 +64,7 @@ _LAYOUTS: Final = {
         bytes(left_bytes),
     )
     for id_bytes in range(1, 4 * SITE_CHARS_MAX + 1)
-    for signed_bytes in [_HEADER.size + id_bytes]
+    for signed_bytes in [_HEADER_BYTES + id_bytes]
     for characters in [-(-(signed_bytes + _TAG_BYTES) * 8 // 5)]
     for left_bytes in [-(-characters // 8) * 5 - signed_bytes - _TAG_BYTES]
 }
@@ -137,7 +138,7 @@ def parse_each(keys: Keys, texts: Iterable[str]) -> dict[str, Code | None]:
     little more than to do it for one."""
     codes: dict[str, Code | None] = {}
     alike: defaultdict[int, list[str]] = defaultdict(list)
-    for text in texts:
+    for text in dict.fromkeys(texts):  # a command sent twice shows the same one
         known = _known_site_codes.get(text)
         if known is not None and keys.get(known[0].key_id) == known[1]:
             codes[text] = known[0]
@@ -172,10 +173,10 @@ def _read(keys: Keys, length: int, texts: Sequence[str]) -> list[Code | None]:
 
 def _verified(keys: Keys, signed: bytes, tag: bytes) -> Code | None:
     kind_byte, key_id, step = _HEADER.unpack_from(signed)
-    identifier = signed[_HEADER.size :]
     key = keys.get(key_id)
     if key is None or not compare_digest(_tag(key, signed), tag):
         return None
+    identifier = signed[_HEADER_BYTES:]
     if kind_byte == _PERSON_BYTE:
         if len(identifier) != _PERSON_ID_BYTES:
             return None
@@ -196,8 +197,8 @@ def in_window(code: Code, at_ms: int) -> bool:
     on its day (UTC) and the next.
     """
     if code.kind == "person":
-        return code.step - 1 <= at_ms // PERSON_CODE_STEP_MS <= code.step + 2
-    return code.step <= at_ms // SITE_CODE_STEP_MS <= code.step + 1
+        return -1 <= at_ms // PERSON_CODE_STEP_MS - code.step <= 2
+    return 0 <= at_ms // SITE_CODE_STEP_MS - code.step <= 1
 
 
 def _issue(keys: Keys, kind_byte: int, step: int, identifier: bytes) -> str:

@@ -18,7 +18,7 @@ from rules.memory import recall, remember
 from rules.person import Person
 from schemas.commands import COMMANDS
 from schemas.limits import FUTURE_MS_MAX, OFFER_OPEN_MS_MAX, PAST_MS_MAX
-from schemas.reading import Command
+from schemas.reading import Command, Refusal
 from schemas.reasons import ACCEPTED, AWAITING_VERIFICATION
 from schemas.value import Value
 
@@ -55,12 +55,15 @@ LADDERS: Final[dict[str, Callable[[Case], Answer]]] = {
 }
 
 
-def codes_of(commands: Iterable[Command], keys: Keys) -> dict[str, Code | None]:
+def codes_of(commands: Iterable[Command | Refusal], keys: Keys) -> dict[str, Code | None]:
     """Text -> code of all that these commands scanned, for `World.codes`.
 
     One after the other they are read in half the time that each takes amid its decision.
     """
-    return parse_each(keys, [one.data.code for one in commands if one.type in _SCANS])
+    return parse_each(
+        keys,
+        [one.data.code for one in commands if isinstance(one, Command) and one.type in _SCANS],
+    )
 
 
 _SCANS: Final = frozenset(

@@ -14,7 +14,7 @@ from rules.case import Case
 from rules.codes import Code, Keys
 from rules.decide import Decision
 from rules.evolve import Event
-from schemas.reading import Command
+from schemas.reading import Command, Refusal
 from schemas.reasons import ACCEPTED
 
 _RECORDED: Final = {
@@ -44,7 +44,7 @@ def _accept_each(cases: Iterable[Case]) -> list[Decision]:
     return list(map(_accept, cases))
 
 
-def _no_codes(commands: Iterable[Command], keys: Keys) -> dict[str, Code | None]:
+def _no_codes(commands: Iterable[Command | Refusal], keys: Keys) -> dict[str, Code | None]:
     return {}
 
 
