@@ -28,9 +28,9 @@ def pack(site: str, at_ms: int) -> bytes:
 def remember(ins: bytes, site: str, at_ms: int, now_ms: int) -> bytes:
     """`ins` and one more, without those that no `out` can reach any more."""
     oldest_ms = now_ms - _KEPT_MS
-    if ins and _time(ins, 0) < oldest_ms:
+    if ins and _RECORD.unpack_from(ins)[0] < oldest_ms:
         ins = packed.since(ins, oldest_ms, _time, _RECORD_BYTES)
-    ins += pack(site, at_ms)
+    ins += _RECORD.pack(at_ms, _digest(site))
     if len(ins) > _BYTES_MAX:
         ins, _ = packed.without_earliest(ins, _time, _RECORD_BYTES)
     return ins

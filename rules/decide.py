@@ -99,7 +99,11 @@ def decide_each(cases: Sequence[Case]) -> list[Decision]:
     """
     at_once = list(map(_at_once, cases))
     cases = [case for case, decision in zip(cases, at_once, strict=True) if decision is None]
-    answers = list(map(_answer, cases))
+    # Looked up here: nearly nobody has offers, and another call costs more than the look.
+    answers = [
+        _without_expired(case) if case.person.offers else LADDERS[case.command.type](case)
+        for case in cases
+    ]
     persons = [
         evolve(case.person, () if isinstance(answer, str) else answer)
         for case, answer in zip(cases, answers, strict=True)
@@ -127,10 +131,10 @@ def _at_once(case: Case) -> Decision | None:
     return None
 
 
-def _answer(case: Case) -> Answer:
+def _without_expired(case: Case) -> Answer:
     """What the ladder of the command's type says, on a person whose offers that have expired are
     gone; the events tell of these too."""
-    expired = _expired(case) if case.person.offers else []
+    expired = _expired(case)
     if expired:
         case = replace(case, person=evolve(case.person, expired))
     answer = LADDERS[case.command.type](case)

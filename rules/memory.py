@@ -37,6 +37,8 @@ class Seen(Value, frozen=True):
 
 def recall(person: Person, key_digest: bytes) -> Seen | None:
     """The answer that a command of this (source, id) had, if it is remembered."""
+    if person.seen.find(key_digest) < 0:  # true of nearly all
+        return None
     at = packed.find(person.seen, key_digest, _RECORD_BYTES)
     if at < 0:
         return None
@@ -47,7 +49,7 @@ def recall(person: Person, key_digest: bytes) -> Seen | None:
 def remember(person: Person, command: Command, code: str, now_ms: int) -> None:
     """Adds an answer to `person`, which must be a fresh copy; forgets what is too old."""
     seen = person.seen
-    if seen and _time(seen, 0) < now_ms - _KEPT_MS:
+    if seen and _TIME.unpack_from(seen)[0] >> _CODE_BITS < now_ms - _KEPT_MS:
         # The floor keeps what is forgotten too late also for a broker clock that steps back.
         person.seen_floor_ms = max(person.seen_floor_ms, now_ms - PAST_MS_MAX - 1)
         seen = packed.since(seen, now_ms - PAST_MS_MAX, _time, _RECORD_BYTES)

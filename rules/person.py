@@ -142,13 +142,14 @@ class Person(msgspec.Struct, array_like=True, gc=False):
 
     def names(self, thing_id: str) -> bool:
         """Whether the id is or was one of this person's offers, assignments or entries."""
-        return (
-            packed.find(self.named, packed.digest(thing_id)) >= 0
-            # The memory of ids is bounded. These can outlast it: others' offers and withdrawals
-            # may go on around an open offer, and entry scans after an assignment.
-            or (self.offers != () and self.offer(thing_id) is not None)
-            or (self.assignment is not None and self.assignment.id == thing_id)
-        )
+        digest = packed.digest(thing_id)
+        if self.named.find(digest) >= 0 and packed.find(self.named, digest) >= 0:
+            return True
+        # The memory of ids is bounded. These can outlast it: others' offers and withdrawals
+        # may go on around an open offer, and entry scans after an assignment.
+        if self.offers and self.offer(thing_id) is not None:
+            return True
+        return self.assignment is not None and self.assignment.id == thing_id
 
 
 class NewerState(Exception):
