@@ -46,12 +46,19 @@ def _record(case: Case, method: str, scanner: str | None) -> Answer:
     if employer is None:
         return "wrong_site" if _was_present(person, at_ms) else "not_present"
     day = shanghai_day(_shift_began_ms(person, site, at_ms) if direction == "out" else at_ms)
-    data = {"site": site, "employer": employer, "day": day}
-    if direction is not None:
-        data["direction"] = direction
-    data["method"] = method
-    if scanner is not None:
-        data["scanner"] = scanner
+    # All at once, for a dictionary that grows is made twice.
+    data = {
+        "site": site,
+        "employer": employer,
+        "day": day,
+        "direction": direction,
+        "method": method,
+        "scanner": scanner,
+    }
+    if direction is None:
+        del data["direction"]
+    if scanner is None:
+        del data["scanner"]
     return [Event("attendance.recorded", at_ms, case.now_ms, data)]
 
 
