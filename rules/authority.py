@@ -54,7 +54,7 @@ def is_general_contractor(site: Site | None, employer: str) -> bool:
 
 
 def participates(site: Site, employer: str) -> bool:
-    return any(participant.employer == employer for participant in site.participants)
+    return employer in [participant.employer for participant in site.participants]
 
 
 def named_for(world: World, site: Site | None, person: str | None) -> list[Participant]:
@@ -94,11 +94,9 @@ def is_site_side(world: World, site_id: str, person: str | None, employer: str |
     if staff is None:
         return False
     site = world.sites.get(site_id)
-    if any(
-        participant.type == "general_contractor" or participant.employer == employer
-        for participant in named_for(world, site, person)
-    ):
-        return True
+    for participant in named_for(world, site, person):
+        if participant.type == "general_contractor" or participant.employer == employer:
+            return True
     return (
         is_operator(world, site_id, person)
         and staff.present

@@ -81,15 +81,12 @@ def _scanner_may(world: World, person: Person, site: Site, scanner: str | None) 
     manages = confirmed_for(world, site, scanner)
     if not manages:
         return "project_manager_required"
-    if any(
-        participant.type == "general_contractor"
-        or (
+    for participant in manages:
+        if participant.type == "general_contractor" or (
             participant.type == "professional_subcontractor"
             and participant.employer == person.employer
-        )
-        for participant in manages
-    ):
-        return None
+        ):
+            return None
     return "general_contractor_required"
 
 
@@ -198,8 +195,8 @@ def exit_self(case: Case) -> Answer:
 def _may_show_out(case: Case) -> str | None:
     staff = case.staff()
     named = named_for(case.world, case.site(), staff)
-    if not is_operator(case.world, case.data.site, staff) and not any(
-        participant.type == "general_contractor" for participant in named
+    if not is_operator(case.world, case.data.site, staff) and (
+        "general_contractor" not in [participant.type for participant in named]
     ):
         return "general_contractor_required" if named else "operator_required"
     return None if _present_here(case) else "not_present"
