@@ -336,14 +336,16 @@ def _steps(
 
     First those of movers as they stand, each a round. Then those of the others, some persons after
     the others: in a step's first round the first record of each of its persons, in the next the
-    second, so that no decision of a round has to do with another.
+    second, so that no decision of a round has to do with another. Persons of as many records are
+    together, so that the last rounds of a step are as long as the first.
     """
     size = limits.DECIDED_AT_ONCE_MAX
     first = sorted(place for key in movers for place in persons[key])
     steps = [[[place] for place in first[at : at + size]] for at in range(0, len(first), size)]
     step: list[list[int]] = []
     room = size
-    for places in (places for key, places in persons.items() if key not in movers):
+    others = [places for key, places in persons.items() if key not in movers]
+    for places in sorted(others, key=len):
         for at in range(0, len(places), size):
             part = places[at : at + size]
             if len(part) > room:

@@ -136,10 +136,10 @@ def test_who_may_change_staff_records_is_decided_first_and_others_in_rounds() ->
     records = [Record("confirmations", 0, 0, 0, person.encode(), None) for person in persons]
     movers = {MAYOR.encode(), CLERK.encode()}
     steps = {
-        1: [[[1]], [[4]], [[5]], [[0]], [[3]], [[6]], [[2]], [[7]], [[8]]],
-        2: [[[1], [4]], [[5]], [[0], [3]], [[6]], [[2], [7]], [[8]]],
-        3: [[[1], [4], [5]], [[0], [3], [6]], [[2, 8], [7]]],
-        128: [[[1], [4], [5]], [[0, 2, 8], [3, 7], [6]]],
+        1: [[[1]], [[4]], [[5]], [[8]], [[2]], [[7]], [[0]], [[3]], [[6]]],
+        2: [[[1], [4]], [[5]], [[8]], [[2], [7]], [[0], [3]], [[6]]],
+        3: [[[1], [4], [5]], [[8, 2], [7]], [[0], [3], [6]]],
+        128: [[[1], [4], [5]], [[8, 2, 0], [7, 3], [6]]],
     }
     places = deciding._persons(records)
     assert deciding._steps(places, movers) == steps[limits.DECIDED_AT_ONCE_MAX]
