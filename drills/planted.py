@@ -290,11 +290,12 @@ def _uncommitted() -> None:
 
 def _rows_apart() -> None:
     from projector import main
+    from projector.fold import Rows
 
     commit = main.commit  # type: ignore[attr-defined]
 
     async def apart(connection: Any, rows: Any, moves: Any) -> None:
-        await commit(connection, {}, moves)
+        await commit(connection, Rows({}, {}), moves)
         await asyncio.sleep(0.2)
         await commit(connection, rows, {})
 
@@ -303,11 +304,12 @@ def _rows_apart() -> None:
 
 def _no_guard() -> None:
     from projector import main, store
+    from projector.fold import Rows
 
     commit = main.commit  # type: ignore[attr-defined]
     store._UPSERT["persons"] = store._UPSERT["persons"].partition(" where now.")[0]
     count = 0
-    before: Mapping[str, Any] = {}
+    before = Rows({}, {})
 
     async def again(connection: Any, rows: Any, moves: Any) -> None:
         nonlocal count, before
@@ -315,7 +317,8 @@ def _no_guard() -> None:
         await commit(connection, before, {})
         count += 1
         # Not each: the next would mend what the last one spoilt.
-        before = {"persons": rows.get("persons", [])} if count % 4 == 0 else {}
+        persons = rows.current["persons"] if count % 4 == 0 else []
+        before = Rows({"persons": persons}, {})
 
     main.commit = again  # type: ignore[attr-defined]
 

@@ -10,18 +10,27 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from operator import attrgetter
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from projector.records import (
-    READ_ROW,
+    READ_LINE,
     Event,
     Record,
-    Row,
-    attendance_row,
-    event_row,
+    attendance_line,
+    event_line,
     where,
 )
 from schemas.outcomes import DEAD_LETTERS_TOPIC, OUTCOMES_TOPIC
+
+Row = tuple[Any, ...]
+
+
+class Rows(NamedTuple):
+    """What a batch writes, by table."""
+
+    current: dict[str, list[Row]]
+    history: dict[str, list[str]]
+    """Lines of COPY's text format."""
 
 
 class Misfit(Exception):
@@ -139,10 +148,10 @@ class Changes:
         self.current: dict[type[Current], dict[tuple[str, int], Current]] = {
             kind: {} for kind in (Offer, Employment, Assignment, Entry, Presence)
         }
-        self.events: list[Row] = []
-        self.attendance: list[Row] = []
-        self.plain: dict[str, list[Row]] = {topic: [] for topic in READ_ROW}
-        """Rows of the topics that need no fold."""
+        self.events: list[str] = []
+        self.attendance: list[str] = []
+        self.plain: dict[str, list[str]] = {topic: [] for topic in READ_LINE}
+        """Lines of the topics that need no fold."""
         self.last: dict[tuple[str, int], Record] = {}
         """The last record taken in, by topic (wire name) and partition."""
 
@@ -155,7 +164,7 @@ class Changes:
             raise Misfit(f"{_named(event)}: version {event.version} after {person.version}")
         try:
             APPLY[event.type](self, person, event)
-            self.events.append(event_row(event))
+            self.events.append(event_line(event))
         except (KeyError, ValueError, TypeError) as error:
             # The kind of the error only: its text may quote the record.
             raise Misfit(f"{_named(event)}: bad field ({type(error).__name__})") from error
@@ -168,22 +177,23 @@ class Changes:
         row.version = event.version
         self.current[type(row)][row.person, row.since] = row
 
-    def freeze(self) -> dict[str, list[Row]]:
-        """The batch as rows by table name: what is written no longer follows later events.
+    def freeze(self) -> Rows:
+        """The batch by table: what is written no longer follows later events.
 
-        Closed rows come first, so that the unique indexes over open rows hold at every row.
+        Closed rows come first, so that the unique indexes over open rows hold at every row. Lines
+        begin with their keys and are sorted: an index takes neighbours for half the price.
         """
-        rows: dict[str, list[Row]] = {
+        current = {"persons": list(map(_VALUES[Person], self.persons.values()))}
+        for kind, touched in self.current.items():
+            ordered = sorted(touched.values(), key=is_open)
+            current[TABLES[kind]] = list(map(_VALUES[kind], ordered))
+        history = {
             "events": self.events,
             "attendance": self.attendance,
             "outcomes": self.plain[OUTCOMES_TOPIC],
             "dead_letters": self.plain[DEAD_LETTERS_TOPIC],
-            "persons": list(map(_VALUES[Person], self.persons.values())),
         }
-        for kind, touched in self.current.items():
-            ordered = sorted(touched.values(), key=is_open)
-            rows[TABLES[kind]] = list(map(_VALUES[kind], ordered))
-        return rows
+        return Rows(current, {table: sorted(lines) for table, lines in history.items()})
 
 
 def is_open(row: Current) -> bool:
@@ -415,7 +425,7 @@ def _exit_registered(changes: Changes, person: Person, event: Event) -> None:
 
 
 def _attendance(changes: Changes, person: Person, event: Event) -> None:
-    changes.attendance.append(attendance_row(event))
+    changes.attendance.append(attendance_line(event))
 
 
 APPLY: Final[dict[str, Step]] = {

@@ -30,10 +30,10 @@ from deployment.logs import configure_logs
 from deployment.process import into_background, run_until_told
 from deployment.settings import Settings, load_settings
 from deployment.topics import BrokersUnavailable, TopicsError, verify
-from projector.fold import Changes, Misfit, Person
+from projector.fold import Changes, Misfit, Person, Rows
 from projector.merge import Lanes
 from projector.migrate import MigrationRefused, migrate
-from projector.records import EVENT_TOPICS, READ_ROW, Row, Unreadable, digest, read_event
+from projector.records import EVENT_TOPICS, READ_LINE, Unreadable, digest, read_event
 from projector.source import Fetched, Source, TopicsBroken
 from projector.store import (
     Connection,
@@ -270,7 +270,7 @@ async def _progress(connection: Connection, catalog: Catalog) -> dict[Place, Pro
 class _Batch:
     """Folded and ready to be written."""
 
-    rows: dict[str, list[Row]]
+    rows: Rows
     moves: dict[Place, Move]
     began: float
 
@@ -350,7 +350,7 @@ class _Loop:
             for record in records:
                 self._lanes.put(read_event(topic.name, record))
         else:
-            self._changes.plain[topic.name] += map(READ_ROW[topic.name], records)
+            self._changes.plain[topic.name] += map(READ_LINE[topic.name], records)
             last = records[-1]
             self._changes.last[last.topic, last.partition] = last
         self._touched.add((topic.wire, records[0].partition))
@@ -411,7 +411,7 @@ class _Loop:
         await commit(self._writer, batch.rows, batch.moves)
         metrics.PROJECTOR_BATCHES.inc()
         metrics.PROJECTOR_BATCH_SECONDS.observe(time.monotonic() - batch.began)
-        for table, rows in batch.rows.items():
+        for table, rows in (batch.rows.current | batch.rows.history).items():
             metrics.PROJECTOR_ROWS.labels(table).inc(len(rows))
 
     async def _watch(self) -> None:

@@ -5,7 +5,7 @@ The progress rows of a batch are locked first, in key order, and must stand exac
 began: then the rows are what lies between, once.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import asyncpg
@@ -19,9 +19,9 @@ from projector.fold import (
     Offer,
     Person,
     Presence,
+    Rows,
 )
 from projector.migrate import PROJECTOR_LOCK, SCHEMA
-from projector.records import Row
 from schemas.limits import PROJECTOR_CONNECT_MS_MAX, PROJECTOR_STATEMENT_MS_MAX
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -243,6 +243,8 @@ _COPIED: Final[Mapping[str, Sequence[str]]] = {
 ROW_TABLES: Final = (*_CURRENT, *_COPIED)
 """The tables that are rebuilt from the topics."""
 
+_CHUNK_LINES: Final = 500
+
 _LOCK_PROGRESS: Final = f"""
     select p.topic, p.partition, p.next_offset
     from {SCHEMA}.progress p
@@ -260,10 +262,8 @@ _MOVE_PROGRESS: Final = f"""
 """
 
 
-async def commit(
-    connection: Connection, rows: Mapping[str, Sequence[Row]], moves: Mapping[Place, Move]
-) -> None:
-    """Writes rows (by table) and progress in one transaction.
+async def commit(connection: Connection, rows: Rows, moves: Mapping[Place, Move]) -> None:
+    """Writes rows and progress in one transaction.
 
     Raises `Overtaken`, having written nothing, when progress is not at each move's `before`.
     """
@@ -278,14 +278,14 @@ async def commit(
         if there != dict(zip(places, before, strict=True)):
             raise Overtaken
         for table, columns in _COPIED.items():
-            if rows.get(table):
-                await connection.copy_records_to_table(
-                    table, schema_name=SCHEMA, columns=columns, records=rows[table]
+            if lines := rows.history.get(table):
+                await connection.copy_to_table(
+                    table, schema_name=SCHEMA, columns=columns, source=_chunks(lines)
                 )
         for table in _CURRENT:
-            if rows.get(table):
-                written = await connection.execute(_UPSERT[table], *zip(*rows[table], strict=True))
-                if int(written.rpartition(" ")[2]) != len(rows[table]):
+            if fresh := rows.current.get(table):
+                written = await connection.execute(_UPSERT[table], *zip(*fresh, strict=True))
+                if int(written.rpartition(" ")[2]) != len(fresh):
                     raise Overtaken
         moved = await connection.execute(
             _MOVE_PROGRESS,
@@ -298,6 +298,12 @@ async def commit(
         )
         if moved != f"UPDATE {len(places)}":
             raise Overtaken
+
+
+async def _chunks(lines: Sequence[str]) -> AsyncIterator[bytes]:
+    """Pieces for the server to begin with while the next ones are made."""
+    for begin in range(0, len(lines), _CHUNK_LINES):
+        yield "".join(lines[begin : begin + _CHUNK_LINES]).encode()
 
 
 async def reset(connection: Connection) -> None:

@@ -30,13 +30,14 @@ from deployment.catalog import load_catalog
 from projector.fold import COLUMNS as PROJECTED
 from projector.fold import TABLES as KINDS
 from projector.fold import Changes, Person
-from projector.records import READ_ROW
+from projector.records import READ_LINE
 from projector.records import read_event as project
 from projector.store import _COPIED
 from rules.codes import issue_person_code
 from schemas.commands import COMMANDS
 from schemas.identifiers import make_uscc, partition_for
 from schemas.references import parse_reference
+from tests.projector import lines
 
 PARTITIONS = 2
 CATALOG = load_catalog("v.", partitions=PARTITIONS)
@@ -349,16 +350,21 @@ class Village:
             records = [one for one in self.logs.get((topic, number), []) if one.offset < end]
             stored[WIRE[topic], number] = Stored(end, records[-1].offset if records else None)
             wired = [record._replace(topic=WIRE[topic]) for record in records]
-            if topic in READ_ROW:
-                changes.plain[topic] += map(READ_ROW[topic], wired)
+            if topic in READ_LINE:
+                changes.plain[topic] += map(READ_LINE[topic], wired)
             else:
                 events += [project(topic, record) for record in wired]
         people: dict[str, Person] = {}
         for event in sorted(events, key=lambda one: one.version):
             changes.apply(people.setdefault(event.person, Person(event.person)), event)
         names = {KINDS[kind]: columns for kind, columns in PROJECTED.items()} | dict(_COPIED)
-        for table, made in changes.freeze().items():
-            rows[table] = [dict(zip(names[table], row, strict=True)) for row in made]
+        made = changes.freeze()
+        histories = {
+            table: [lines.row(table, line) for line in history]
+            for table, history in made.history.items()
+        }
+        for table, values in (made.current | histories).items():
+            rows[table] = [dict(zip(names[table], row, strict=True)) for row in values]
         for row in rows["events"]:
             row["data"] = orjson.loads(row["data"])
         return Tables(rows, stored)

@@ -13,7 +13,7 @@ from projector.fold import APPLY, Changes, Misfit, Person
 from projector.merge import Lanes
 from projector.records import read_event
 from schemas.events import EVENTS
-from tests.projector import model
+from tests.projector import lines, model
 from tests.projector.histories import Decision, Histories, Made
 
 
@@ -47,12 +47,16 @@ class Tables:
         self.rows: dict[str, dict[Any, Any]] = {}
 
     def write(self, changes: Changes) -> None:
-        for table, rows in changes.freeze().items():
+        rows = changes.freeze()
+        for table, current in rows.current.items():
             held = self.rows.setdefault(table, {})
-            for row in rows:
-                key = row[0] if table == "persons" else row[:2]
-                assert table not in ("events", "attendance") or key not in held
-                held[key] = row
+            held |= {row[0] if table == "persons" else row[:2]: row for row in current}
+        for table, history in rows.history.items():
+            held = self.rows.setdefault(table, {})
+            for line in history:
+                row = lines.row(table, line)
+                assert row[:2] not in held
+                held[row[:2]] = row
 
     def seen(self, name: str) -> model.Table:
         rows = set(self.rows[name].values()) if name not in ("events", "attendance") else set()
@@ -147,4 +151,4 @@ def test_rows_written_do_not_follow_later_events() -> None:
     written = first.freeze()
     second = Changes()
     second.apply(person, read_event("identity-changes", event(one, 2, "identity.verified")))
-    assert written["persons"][0][1:3] == (1, "submitted")
+    assert written.current["persons"][0][1:3] == (1, "submitted")

@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import orjson
 import pytest
 
 from projector import store
 from projector.fold import Changes, Person
 from projector.migrate import MigrationRefused, migrate, migrations
-from projector.records import digest, read_dead_letter, read_event
+from projector.records import digest, read_dead_letter, read_event, read_outcome
 from projector.store import START, Move, Overtaken, Progress, commit, load, read_progress
 from projector.tables import describe
 from schemas.reasons import REASONS
 from tests.projector import model, writing
-from tests.projector.histories import Histories
+from tests.projector.histories import Decision, Histories
 from tests.projector.test_fold import Record, event, topics_of
 
 ONE, TWO = "1" * 32, "2" * 32
@@ -169,11 +170,33 @@ async def test_rows_and_progress_are_one(tables: Any) -> None:
     assert await read_progress(tables) == {PLACE: after}
 
 
+async def test_whatever_a_text_holds_comes_back(tables: Any) -> None:
+    """Tabs and newlines part COPY's values, backslashes escape, braces and quotes make an array."""
+    text = "\\N\\.\t\r\n\\t\b\v\x7f'\"{,}\u2028工地\\"
+    event_ = event(ONE, 1, "identity.failed", reason=text)
+    decision = Decision(ONE, text, text, "2026-03-01T00:00:00Z", "rejected", text, 0, [], text)
+    outcome = orjson.loads(decision.outcome((text, 0, 0)))
+    outcome["data"]["events"] = [text, "", "null", "a,b"]
+    plain = decision.outcome(("t", 0, 0)).replace(orjson.dumps(text), b'"\\\\N"')
+    changes = folded(event_)
+    changes.plain["outcomes"] += [
+        read_outcome(Record("outcomes", 0, 0, 0, None, value))
+        for value in (orjson.dumps(outcome), plain)
+    ]
+    await write(tables, changes)
+    data = await tables.fetchval("select data from realname.events")
+    assert orjson.loads(data) == {"reason": text}
+    columns = "origin_topic, command, command_type, code, batch, events"
+    rows = await tables.fetch(f"select {columns} from realname.outcomes order by events desc")
+    assert tuple(rows[0]) == (text, text, text, text, text, outcome["data"]["events"])
+    assert tuple(rows[1]) == ("t", r"\N", r"\N", r"\N", r"\N", [])
+
+
 async def test_a_version_that_is_not_higher_never_overwrites(tables: Any) -> None:
     await write(tables, folded(event(ONE, 1, "identity.submitted")))
     late = folded(event(ONE, 1, "identity.failed")).freeze()
     with pytest.raises(Overtaken):
-        await commit(tables, {"persons": late["persons"]}, {})
+        await commit(tables, late._replace(history={}), {})
     assert await tables.fetchval("select identity from realname.persons") == "submitted"
 
 
