@@ -52,6 +52,7 @@ from schemas.limits import (
     PROJECTOR_BACKOFF_MS_MAX,
     PROJECTOR_BACKOFF_MS_MIN,
     PROJECTOR_BATCH_RECORDS_MAX,
+    PROJECTOR_FETCH_RECORDS_MAX,
     PROJECTOR_HELD_MS_MAX,
     PROJECTOR_HELD_RECORDS_MAX,
     PROJECTOR_IDLE_COMMIT_MS,
@@ -306,12 +307,15 @@ class _Loop:
         fetching: asyncio.Task[Fetched] | None = None
         writing: asyncio.Task[None] | None = None
         ready: _Batch | None = None
+        asked = 0
+        more = False
         watching = asyncio.create_task(self._watch())
         try:
             while not self._stop.is_set():
-                room = PROJECTOR_BATCH_RECORDS_MAX - self._taken
+                room = min(PROJECTOR_BATCH_RECORDS_MAX - self._taken, PROJECTOR_FETCH_RECORDS_MAX)
                 if fetching is None and room > 0:
                     fetching = asyncio.create_task(self._source.fetch(room))
+                    asked = room
                 await asyncio.wait(
                     {task for task in (fetching, writing, watching) if task},
                     return_when=asyncio.FIRST_COMPLETED,
@@ -326,11 +330,13 @@ class _Loop:
                         self._take(topic, records)
                         await asyncio.sleep(0)  # the writing goes on in between
                     fetching = None
+                    more = sum(len(records) for _, records in chunks) == asked
                 if writing is not None and writing.done():
                     writing.result()
                     writing = None
                 full = self._taken >= PROJECTOR_BATCH_RECORDS_MAX
-                if ready is None and (writing is None or full):
+                # Where more waits, whole batches: a row that changes twice is written once.
+                if ready is None and (full or (writing is None and not more)):
                     ready = await self._fold()
                 if writing is None and ready is not None:
                     writing = asyncio.create_task(self._write(ready))
@@ -369,10 +375,11 @@ class _Loop:
             if await read_progress(self._reader) != self._progress:
                 raise Overtaken
         changes = self._changes
-        strangers = set(self._lanes.persons()).difference(self._people)
+        strangers = self._lanes.persons().difference(self._people)
         if strangers:
             self._people.update(await load(self._reader, strangers))
-        self._lanes.drain(self._people, changes)
+        for _ in self._lanes.drain(self._people, changes):
+            await asyncio.sleep(0)
         moves = self._moves(places | changes.last.keys(), changes)
         self._source.hold(
             {

@@ -38,15 +38,18 @@ class Lanes:
         for queues in self._partitions.values():
             yield from filter(None, queues.values())
 
-    def persons(self) -> Iterator[str]:
-        """Whom the next `drain` may ask for (with repetitions)."""
-        for partition in self._fresh:
-            for queue in self._partitions[partition].values():
-                for event in queue:
-                    yield event.person
+    def persons(self) -> set[str]:
+        """Whom the next `drain` may ask for."""
+        return {
+            event.person
+            for partition in self._fresh
+            for queue in self._partitions[partition].values()
+            for event in queue
+        }
 
-    def drain(self, people: Mapping[str, Person], changes: Changes) -> None:
-        """Applies everything that can be. `people` has everyone of `persons`.
+    def drain(self, people: Mapping[str, Person], changes: Changes) -> Iterator[None]:
+        """Applies everything that can be, and pauses after each partition. `people` has everyone
+        of `persons`.
 
         Raises `Misfit` for a version that was applied already.
         """
@@ -70,4 +73,5 @@ class Lanes:
                         changes.apply(person, event)
                         queue.popleft()
                         moved = True
+            yield
         self._fresh.clear()

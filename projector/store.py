@@ -243,7 +243,7 @@ _COPIED: Final[Mapping[str, Sequence[str]]] = {
 ROW_TABLES: Final = (*_CURRENT, *_COPIED)
 """The tables that are rebuilt from the topics."""
 
-_CHUNK_LINES: Final = 500
+_CHUNK_LINES: Final = 4_000
 
 _LOCK_PROGRESS: Final = f"""
     select p.topic, p.partition, p.next_offset

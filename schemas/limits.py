@@ -133,6 +133,10 @@ PROJECTOR_BATCH_RECORDS_MAX: Final = 20_000
 """Records in one PostgreSQL transaction; the rest waits in the broker. Bounds memory and the time
 that a stop takes."""
 
+PROJECTOR_FETCH_RECORDS_MAX: Final = 1_000
+"""Records taken from the client at once. So long, some milliseconds, does the database wait for the
+next statement of the batch before."""
+
 PROJECTOR_HELD_RECORDS_MAX: Final = 2_000
 """Events of one topic-partition that wait for another topic; past it the partition is paused until
 they are applied."""

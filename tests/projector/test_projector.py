@@ -35,6 +35,7 @@ from tests.projector.test_fold import event
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that every test has many of them, evictions and held partitions too."""
     monkeypatch.setattr(main, "PROJECTOR_BATCH_RECORDS_MAX", 150)
+    monkeypatch.setattr(main, "PROJECTOR_FETCH_RECORDS_MAX", 40)
     monkeypatch.setattr(main, "PROJECTOR_PEOPLE_MAX", 10)
     monkeypatch.setattr(main, "PROJECTOR_HELD_RECORDS_MAX", 20)
 
