@@ -74,7 +74,7 @@ def _fetched(work: Work, now_ms: int) -> list[list[Feed]]:
             records = Records()
             records.add(entries)
             feed = feeds[number][TOPICS.index(topic)]
-            for batch in records.batches(now_ms + round_, 1, 0, 0):
+            for batch in records.batches(now_ms + round_, 1, 0):
                 # The broker says from which offset on.
                 data = feed.reached.to_bytes(8, "big") + b"".join(batch)[8:]
                 feed.append(KafkaBatch(topic, number, data))
@@ -140,4 +140,4 @@ def batches_of(verdict: Verdict, now_ms: int) -> Iterator[Batch]:
     states = Records()
     states.add(Entry(key, state) for key, state in verdict.states.items())
     for records in (*draft.records.values(), states):
-        yield from records.batches(now_ms, 1, 0, 0)
+        yield from records.batches(now_ms, 1, 0)

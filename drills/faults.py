@@ -369,7 +369,7 @@ async def cluster(stage: Stage) -> None:
 # --- 6: the network -----------------------------------------------------------------------------
 
 
-_WRITES: Final = frozenset({APIS["Produce"], APIS["EndTxn"], APIS["AddPartitionsToTxn"]})
+_WRITES: Final = frozenset({APIS["Produce"], APIS["EndTxn"]})
 _READS: Final = frozenset({APIS["Fetch"], APIS["ListOffsets"], APIS["OffsetFetch"]})
 _GROUP: Final = frozenset({APIS["JoinGroup"], APIS["SyncGroup"], APIS["Heartbeat"]})
 

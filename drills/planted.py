@@ -199,24 +199,20 @@ def _group_offsets() -> None:
 
 def _sends_not_awaited() -> None:
     from aiokafka.errors import KafkaError
-    from aiokafka.protocol.produce import ProduceRequest
 
     from agents.ledger.kafka import KafkaWriter
+    from agents.ledger.wire import Produce
 
     async def produced(self: KafkaWriter, queues: Any) -> None:
+        await self._before_transaction()
         for key, batches in queues.items():
             leader = self._client.cluster.leader_for_partition(key)
             for batch in batches:
-                request = ProduceRequest(
-                    transactional_id=self._id,
-                    required_acks=-1,
-                    timeout=1000,
-                    topics=[(key.topic, [(key.partition, b"".join(batch))])],
-                )
+                topics = {key.topic: [(key.partition, batch)]}
                 try:
-                    await self._client.send(leader, request)
+                    await self._client.ask(leader, Produce(self._id, 1000, topics))
                 except KafkaError:
-                    return
+                    break
 
     KafkaWriter._produce = produced  # type: ignore[method-assign]
 

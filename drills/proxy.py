@@ -29,7 +29,6 @@ APIS: Final = {
     "Heartbeat": 12,
     "SyncGroup": 14,
     "InitProducerId": 22,
-    "AddPartitionsToTxn": 24,
     "EndTxn": 26,
 }
 CHUNK_BYTES: Final = 64 << 10

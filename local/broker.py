@@ -54,6 +54,8 @@ SMALL: Final = {
     "num.recovery.threads.per.data.dir": "2",
     "offsets.topic.num.partitions": "4",
     "transaction.state.log.num.partitions": "4",
+    # A transaction that begins while the markers of the last one are written waits for them.
+    "add.partitions.to.txn.retry.backoff.ms": "2",
     "share.coordinator.state.topic.num.partitions": "1",
     # Default sizes are for big machines: 128 MiB of heap, and 10 MiB for each index.
     "log.cleaner.dedupe.buffer.size": str(16 << 20),

@@ -49,7 +49,6 @@ REQUESTS = (
     "end offsets",
     "topic ids",
     "fetch",
-    "add partitions",
     "produce",
     "end",
     "join",
@@ -383,7 +382,6 @@ class World:
         name = f"stranger {len(self.result.faults)}"
         try:
             producer, epoch = cluster.begin_producer(name, 10_000)
-            cluster.add_partitions(name, epoch, [place])
             sent_ms = self._now_ms()
             offset = await cluster.request(
                 "client",

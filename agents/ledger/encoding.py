@@ -36,10 +36,6 @@ _FRAME_BYTES_MAX: Final = 5 + len(_NO_DELTA) + 5
 
 _EMPTY_BYTES: Final = _HEAD.size + _FIELDS.size
 
-SEQUENCES: Final = 1 << 31
-"""How many sequence numbers there are; after the last one comes 0."""
-
-
 Batch = Sequence[bytes]
 """A record batch, in parts that follow each other: of a large one they are never put together here,
 which would go through all of its memory once more."""
@@ -116,15 +112,13 @@ class Records:
         self._pieces.append(b"".join(records))
         self._size, self._count = size, count
 
-    def __len__(self) -> int:
-        return self._count + sum(count for count, _ in self._full)
-
-    def batches(self, time_ms: int, producer: int, epoch: int, sequence: int) -> Iterator[Batch]:
-        """All that were added, as batches whose records are numbered from `sequence` on."""
+    def batches(self, time_ms: int, producer: int, epoch: int) -> Iterator[Batch]:
+        """All that were added, as batches whose records are numbered from 0 on."""
         begun = [(self._count, self._pieces)] if self._count else []
+        sequence = 0
         for count, pieces in self._full + begun:
             yield _batch(pieces, count, time_ms, producer, epoch, sequence)
-            sequence = (sequence + count) % SEQUENCES
+            sequence += count
 
 
 def _batch(

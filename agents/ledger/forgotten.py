@@ -173,9 +173,9 @@ class Forgotten:
         if not still:
             return True
         commit = _COMPLETE[last.state]
-        if commit and any(one.producer != last.producer for one in still):
-            # Not the last one: only an abort leaves the coordinator with a higher epoch. Somebody
-            # does not look.
+        if any(last.producer.epoch - one.producer.epoch > 1 for one in still):
+            # Not the last one, whose end raised the epoch by one (an older worker's by none).
+            # Somebody did not look.
             raise self._unknown(still)
         await self._write(still, commit)
         return False
@@ -247,9 +247,8 @@ class Forgotten:
     async def _write(self, forgotten: Collection[_Open], commit: bool) -> None:
         """Write the markers that are missing.
 
-        With the epochs the partitions have: a newer producer's transaction, which has a higher one,
-        cannot be hit. One's own next could, by a request that is lost and arrives late, so after a
-        lost connection there is no next one of this producer.
+        With the epochs the partitions have: a newer transaction, which has a higher one, cannot be
+        hit, not even by a request that is lost and arrives late.
         """
         by_place = {one.place: one for one in forgotten}
 

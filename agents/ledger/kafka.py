@@ -30,20 +30,17 @@ from aiokafka.structs import TopicPartition
 
 from agents.ledger.backoff import Backoff
 from agents.ledger.client import Client, Connection
-from agents.ledger.encoding import SEQUENCES, Batch, Records
+from agents.ledger.encoding import Batch, Records
 from agents.ledger.forgotten import Forgotten, Producer
 from agents.ledger.log import Draft, Entry, Fenced, Layout, LogUnavailable, Place, Refused
 from agents.ledger.reading import KafkaReader
 from agents.ledger.wire import (
-    AddPartitionsToTxn,
-    Answers,
     EndTxn,
     InitProducerId,
     ListOffsets,
     Produce,
     TopicIdsRequest,
     Written,
-    by_topic,
 )
 from deployment.catalog import Catalog
 from schemas import limits
@@ -51,6 +48,10 @@ from schemas import limits
 T = TypeVar("T")
 
 log: Final = structlog.get_logger("ledger.kafka")
+
+EPOCH_MAX: Final = (1 << 15) - 2
+"""A producer's last epoch. With the end of a transaction in it the coordinator would change the
+producer's id too, and who looks for a forgotten end would not know the old one."""
 
 _READ_UNCOMMITTED: Final = 0
 _LATEST: Final = -1
@@ -62,6 +63,7 @@ _FENCED: Final = frozenset({47, 90})
 _CONCURRENT: Final = 51
 """The coordinator still writes the markers of the transaction before."""
 _COORDINATOR_MOVED: Final = frozenset({14, 15, 16})
+_NO_LEADER: Final = 5
 _DUPLICATE_SEQUENCE: Final = 46
 _TRY_AGAIN: Final = frozenset({3, 5, 6, 7, 9, 13, 14, 15, 16, 19, 20, 51, 56, 74, 75, 78, 89})
 _NEVER: Final = frozenset({2, 10, 17, 18, 29, 31, 42, 43, 44, 53, 66, 87})
@@ -228,6 +230,9 @@ class KafkaWriter:
     Requests that the broker answers with "not now" are sent again for ever: the caller's deadline
     ends that. A batch is sent again as it was, under its sequence number, so the broker knows it.
 
+    A transaction begins where a batch of it is first taken, in an epoch of its own: what is late
+    of one that is over is refused.
+
     `places`: all it may ever write to. Before a transaction can begin there, the last one must have
     ended there (see `forgotten`): before every request that begins a producer, and before those
     that begin a transaction unless the coordinator was there without a break since the last one.
@@ -257,38 +262,28 @@ class KafkaWriter:
         """The connection on which the coordinator has answered all requests, none of them late."""
         self._pid = -1
         self._epoch = -1
-        self._sequences: dict[TopicPartition, int] = {}
 
     async def start(self) -> None:
         await self._connect(self._client)
-        _, self._pid, self._epoch = await self._coordinated(
-            InitProducerId(self._id, self._timeout_ms),
-            lambda answer: answer[0],
-            before=self._forgotten.end,
-        )
-        await self._forgotten.refuse_unknown(Producer(self._pid, self._epoch))
+        await self._begin()
 
     def draft(self) -> KafkaDraft:
         return KafkaDraft()
 
     async def commit(self, draft: Draft) -> None:
         assert isinstance(draft, KafkaDraft)
+        if self._epoch >= EPOCH_MAX:
+            await self._begin()
         # The broker replaces the time on topics with LogAppendTime, that is on all of ours.
         now_ms = int(time.time() * 1000)
         queues: dict[TopicPartition, deque[Batch]] = {}
         for (topic, partition), added in draft.records.items():
             key = TopicPartition(self._wire[topic], partition)
             queues[key] = self._batches(key, added, now_ms)
-        await self._coordinated(
-            AddPartitionsToTxn(self._id, self._pid, self._epoch, by_topic(queues)),
-            _first_error,
-            before=self._before_transaction,
-            again=False,
-        )
         await self._produce(queues)
-        await self._coordinated(
+        _, self._pid, self._epoch = await self._coordinated(
             EndTxn(self._id, self._pid, self._epoch, commit=True),
-            lambda code: code,
+            lambda answer: answer[0],
             again=False,
         )
 
@@ -297,6 +292,15 @@ class KafkaWriter:
 
     async def close(self) -> None:
         await self._client.close()
+
+    async def _begin(self) -> None:
+        """Become the producer, or the next one after oneself, unless another has come between."""
+        _, self._pid, self._epoch = await self._coordinated(
+            InitProducerId(self._id, self._timeout_ms, self._pid, self._epoch),
+            lambda answer: answer[0],
+            before=self._forgotten.end,
+        )
+        await self._forgotten.refuse_unknown(Producer(self._pid, self._epoch))
 
     async def _before_transaction(self) -> None:
         unbroken = self._unbroken
@@ -315,9 +319,8 @@ class KafkaWriter:
 
         `before` is awaited each time before it is sent.
 
-        `again`: also after a lost connection. Not so an `EndTxn`: the first one may still arrive,
-        so late that it ends the next transaction in its middle. Nor what begins a transaction: the
-        broker that is connected to next may just have forgotten to end the one before.
+        `again`: also after a lost connection. Not so an `EndTxn`: what became of its transaction,
+        the next producer finds out.
         """
         loop = asyncio.get_running_loop()
         pause = Backoff()
@@ -356,58 +359,73 @@ class KafkaWriter:
             await pause.sleep()
 
     def _batches(self, key: TopicPartition, records: Records, now_ms: int) -> deque[Batch]:
-        """The records in batches with this producer's next sequence numbers."""
-        sequence = self._sequences.get(key, 0)
-        made = deque(records.batches(now_ms, self._pid, self._epoch, sequence))
+        made = deque(records.batches(now_ms, self._pid, self._epoch))
         for batch in made:
             size = sum(map(len, batch))
             if size > limits.WRITE_RECORD_BYTES_MAX:
                 raise Refused(f"a record of {size} bytes for {key.topic}: too large")
-        self._sequences[key] = (sequence + len(records)) % SEQUENCES
         return made
 
     async def _produce(self, queues: dict[TopicPartition, deque[Batch]]) -> None:
-        """Write all batches, those of one partition one after another."""
+        """Write all batches, those of one partition one after another.
+
+        Not again after a lost connection: the broker that is connected to next may just have
+        forgotten to end the transaction before.
+        """
+        loop = asyncio.get_running_loop()
         pause = Backoff()
+        late_at = loop.time() + limits.MARKERS_MS_MAX / 1000
+        begun = False
         while queues:
+            if not begun:
+                await self._before_transaction()
             by_leader: dict[int, list[TopicPartition]] = {}
-            leaderless = False
+            codes: set[int] = set()
             for key in queues:
                 leader = self._client.cluster.leader_for_partition(key)
                 if leader is None or leader < 0:
-                    leaderless = True
+                    codes.add(_NO_LEADER)
                 else:
                     by_leader.setdefault(leader, []).append(key)
-            again = await _all(
-                self._produce_to(leader, keys, queues) for leader, keys in by_leader.items()
-            )
+            try:
+                answers = await _all(
+                    self._produce_to(leader, keys, queues) for leader, keys in by_leader.items()
+                )
+            except KafkaError as error:
+                raise LogUnavailable(f"a batch: {error!r}") from error
+            codes.update(*answers)
+            begun = begun or _OK in codes
             for key in [key for key, left in queues.items() if not left]:
                 del queues[key]
-            if leaderless or any(again):
+            codes.discard(_OK)
+            if codes == {_CONCURRENT}:
+                if loop.time() > late_at:
+                    self._unbroken = None
+                await asyncio.sleep(limits.TRANSACTION_RETRY_MS / 1000)
+            elif codes:
+                self._unbroken = None
                 await self._client.force_metadata_update()
                 await pause.sleep()
 
     async def _produce_to(
         self, leader: int, keys: list[TopicPartition], queues: dict[TopicPartition, deque[Batch]]
-    ) -> bool:
-        """Send the next batch of each partition; True where some must be sent again."""
+    ) -> set[int]:
+        """Send the next batch of each partition, and take off those that were taken; what the
+        leader said of them."""
         topics: dict[str, list[tuple[int, Batch]]] = {}
         for key in keys:
             topics.setdefault(key.topic, []).append((key.partition, queues[key][0]))
-        try:
-            answer = await self._client.ask(leader, Produce(self._id, limits.COMMIT_MS_MAX, topics))
-        except KafkaError as error:
-            log.warning("a batch is sent again", error=str(error))
-            return True
-        again = False
+        answer = await self._client.ask(leader, Produce(self._id, limits.COMMIT_MS_MAX, topics))
+        codes = set()
         for topic, partitions in answer:
             for partition, code, *_ in partitions:
                 if code in (_OK, _DUPLICATE_SEQUENCE):
                     queues[TopicPartition(topic, partition)].popleft()
+                    codes.add(_OK)
                 else:
                     _raise_for(code, topic)
-                    again = True
-        return again
+                    codes.add(code)
+        return codes
 
 
 class KafkaDraft:
@@ -424,16 +442,6 @@ async def _all(asked: Iterable[Coroutine[Any, Any, T]]) -> Sequence[T]:
     """All answers; of one, which is the rule, without a task for it."""
     waits = list(asked)
     return [await waits[0]] if len(waits) == 1 else await asyncio.gather(*waits)
-
-
-def _first_error(answer: Answers) -> int:
-    """What a request about several partitions came to: the gravest of the answers."""
-    codes: set[int] = {code for _, partitions in answer for _, code in partitions} - {_OK}
-    if not codes:
-        return _OK
-    grave = codes - _TRY_AGAIN
-    # 55, "not attempted", only says that another partition failed.
-    return next(iter((grave - {55}) or codes - {55} or codes))
 
 
 def _raise_for(code: int, what: str) -> None:

@@ -399,7 +399,7 @@ class Cluster:
         producer = -1
         if transaction is not None:
             name, producer, epoch = transaction
-            self._check_produce(partition, name, producer, epoch)
+            self._join(partition, name, producer, epoch)
             if partition.sequences.get(producer, (-1, -1)) >= (epoch, batch):
                 done(-1, None)
                 return
@@ -417,18 +417,21 @@ class Cluster:
 
         replicated()
 
-    def _check_produce(self, partition: Partition, name: str, producer: int, epoch: int) -> None:
-        """What the leader asks of a batch in a transaction. Once it knows the transaction, only
-        the transaction's marker tells it of a newer epoch."""
-        if epoch < partition.epochs.get(producer, -1):
+    def _join(self, partition: Partition, name: str, producer: int, epoch: int) -> None:
+        """The leader adds its partition to the transaction of a batch, which begins it. Once it
+        knows the transaction, only the transaction's marker tells it of a newer epoch."""
+        known_epoch = partition.epochs.get(producer, -1)
+        if epoch < known_epoch:
             raise Fenced(partition.place[0])
-        if producer in partition.open:
+        if producer in partition.open and epoch == known_epoch:
             return
-        transactions = self._transactions[name]
-        if epoch < transactions.epoch:
-            raise Fenced(partition.place[0])
-        if transactions.state != "ongoing" or partition.place not in transactions.places:
-            raise LogUnavailable(f"{partition.place[0]}: no such transaction is under way")
+        known = self._known(name, epoch)
+        if known.state != "ongoing":
+            known.state = "ongoing"
+            known.places = set()
+            known.round += 1
+            self._later(known.timeout_s, self._timed_out, known, known.round)
+        known.places.add(partition.place)
 
     # --- transactions ----------------------------------------------------------------------------
 
@@ -459,31 +462,22 @@ class Cluster:
         if known.state.startswith("ending"):
             raise _Concurrent("a transaction is being ended")
 
-    def add_partitions(self, name: str, epoch: int, places: Collection[Place]) -> None:
-        """AddPartitionsToTxn."""
-        known = self._known(name, epoch)
-        if known.state != "ongoing":
-            known.state = "ongoing"
-            known.places = set()
-            known.round += 1
-            self._later(known.timeout_s, self._timed_out, known, known.round)
-        known.places |= set(places)
-
     def _timed_out(self, known: _Transactions, number: int) -> None:
         if known.round == number and known.state == "ongoing" and not self.over:
             self.weather.note("a transaction timed out")
             known.epoch += 1
             self._end(known, "abort")
 
-    def end(self, name: str, epoch: int, commit: bool) -> None:
-        """EndTxn: answered once it is decided; the markers follow."""
+    def end(self, name: str, epoch: int, commit: bool) -> int:
+        """EndTxn: answered, with the next transaction's epoch, once it is decided; the markers
+        follow."""
         known = self._known(name, epoch)
         outcome = "commit" if commit else "abort"
-        if known.state == f"ended {outcome}":
-            return
         if known.state != "ongoing":
             raise LogUnavailable(f"{name}: no transaction to {outcome}, but {known.state}")
+        known.epoch += 1
         self._end(known, outcome)
+        return known.epoch
 
     def _end(self, known: _Transactions, outcome: str) -> None:
         known.state = f"ending {outcome}"
@@ -783,14 +777,10 @@ class MemoryWriter:
     async def commit(self, draft: Draft) -> None:
         assert isinstance(draft, MemoryDraft)
         entries = draft.entries
-        await self._coordinated(
-            "add partitions",
-            lambda: self._cluster.add_partitions(self._name, self._epoch, list(entries)),
-        )
         await asyncio.gather(
             *(self._produce(place, group, next(self._batches)) for place, group in entries.items())
         )
-        await self._coordinated(
+        self._epoch = await self._coordinated(
             "end", lambda: self._cluster.end(self._name, self._epoch, commit=True), again=False
         )
 
@@ -803,7 +793,6 @@ class MemoryWriter:
     async def _produce(self, place: Place, group: Sequence[Entry], batch: int) -> None:
         cluster = self._cluster
         transaction = (self._name, self._producer, self._epoch)
-        pause = Backoff()
         while True:
             try:
                 await cluster.request(
@@ -812,8 +801,8 @@ class MemoryWriter:
                     lambda done: cluster.produce(place, group, done, transaction, batch),
                 )
                 return
-            except LogUnavailable:
-                await pause.sleep()
+            except _Concurrent:
+                await asyncio.sleep(limits.TRANSACTION_RETRY_MS / 1000)
 
     async def _coordinated(self, what: str, execute: Callable[[], T], again: bool = True) -> T:
         """Ask the coordinator until it answers; `again`: also after a lost connection."""

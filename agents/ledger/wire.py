@@ -62,14 +62,14 @@ class Written(Generic[T]):
 
     key: ClassVar[int]
     version: ClassVar[int]
-    """One whose header has no tags, in the request and in the answer."""
+    """Of a *flexible* version, request and answer begin with the tags of their headers."""
 
     def encode(self) -> Sequence[bytes]:
-        """What follows the header, in parts: records are many bytes, and are never joined."""
+        """What follows the client's id, in parts: records are many bytes, and are never joined."""
         raise NotImplementedError
 
     def decode(self, answer: memoryview, at: int) -> T:
-        """The answer, whose header ends at `at`. Raises ValueError or struct.error."""
+        """The answer, whose correlation id ends at `at`. Raises ValueError or struct.error."""
         raise NotImplementedError
 
 
@@ -117,6 +117,62 @@ def _read_topics(answer: memoryview, at: int, form: Struct) -> tuple[Answers, in
         topics.append((topic, list(form.iter_unpack(_part(answer, at, size)))))
         at += size
     return topics, at
+
+
+# Flexible versions: lengths are varints and one more than they are, 0 is null; every struct ends
+# with tags, of which none is sent and none is looked at.
+
+_UNTAGGED: Final = b"\0"
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+@cache
+def _compact_text(value: str) -> bytes:
+    """As `_text`, for flexible versions."""
+    raw = value.encode()
+    return _varint(len(raw) + 1) + raw
+
+
+def _read_varint(answer: memoryview, at: int) -> tuple[int, int]:
+    number = shift = 0
+    while True:
+        (byte,) = _part(answer, at, 1)
+        at += 1
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number, at
+        shift += 7
+
+
+def _read_compact(answer: memoryview, at: int) -> tuple[memoryview, int]:
+    """A string or bytes, empty where it is null; and where it ends."""
+    size, at = _read_varint(answer, at)
+    size = max(0, size - 1)
+    return _part(answer, at, size), at + size
+
+
+def _read_count(answer: memoryview, at: int) -> tuple[int, int]:
+    """How many an array has, and where they begin."""
+    count, at = _read_varint(answer, at)
+    return max(0, count - 1), at
+
+
+def _skip_tags(answer: memoryview, at: int) -> int:
+    count, at = _read_varint(answer, at)
+    for _ in range(count):
+        _, at = _read_varint(answer, at)
+        size, at = _read_varint(answer, at)
+        _part(answer, at, size)
+        at += size
+    return at
 
 
 @dataclass
@@ -253,57 +309,35 @@ class Fetch(Written[Fetched]):
 class InitProducerId(Written[tuple[int, int, int]]):
     """Begins a producer and fences those before it; answers (error, id, epoch).
 
-    transactional id (string), timeout (int32); answered by the throttle time (int32), error
-    (int16), id (int64), epoch (int16).
+    Flexible: transactional id (string), timeout (int32), the id (int64) and epoch (int16) to go on
+    from, or -1; answered by the throttle time (int32), error (int16), id (int64), epoch (int16).
     """
 
     key = 22
-    version = 0
+    version = 4
 
     transactional_id: str
     timeout_ms: int
+    producer: int = -1
+    epoch: int = -1
+    """Where a producer asks for its own next epoch: one that was fenced gets none."""
 
+    _ASKED: ClassVar = Struct(">iqh")
     _ANSWER: ClassVar = Struct(">ihqh")
 
     def encode(self) -> Sequence[bytes]:
-        return (_text(self.transactional_id), _INT32.pack(self.timeout_ms))
-
-    def decode(self, answer: memoryview, at: int) -> tuple[int, int, int]:
-        _, error, producer, epoch = self._ANSWER.unpack_from(answer, at)
-        return error, producer, epoch
-
-
-@dataclass
-class AddPartitionsToTxn(Written[Answers]):
-    """Says where a transaction will write; answers (topic, [(partition, error)]).
-
-    transactional id (string), producer (int64) and epoch (int16), topics with (partition int32);
-    answered by the throttle time (int32) and topics with (partition int32, error int16).
-    """
-
-    key = 24
-    version = 0
-
-    transactional_id: str
-    producer: int
-    epoch: int
-    topics: Mapping[str, Sequence[int]]
-
-    _PRODUCER: ClassVar = Struct(">qh")
-    _FOUND: ClassVar = Struct(">ih")
-
-    def encode(self) -> Sequence[bytes]:
-        topics = {
-            topic: [(_INT32.pack(one),) for one in group] for topic, group in self.topics.items()
-        }
         return (
-            _text(self.transactional_id),
-            self._PRODUCER.pack(self.producer, self.epoch),
-            *_topics(topics),
+            _UNTAGGED,
+            _compact_text(self.transactional_id),
+            self._ASKED.pack(self.timeout_ms, self.producer, self.epoch),
+            _UNTAGGED,
         )
 
-    def decode(self, answer: memoryview, at: int) -> Answers:
-        return _read_topics(answer, at + 4, self._FOUND)[0]
+    def decode(self, answer: memoryview, at: int) -> tuple[int, int, int]:
+        at = _skip_tags(answer, at)
+        _, error, producer, epoch = self._ANSWER.unpack_from(answer, at)
+        _skip_tags(answer, at + self._ANSWER.size)
+        return error, producer, epoch
 
 
 @dataclass
@@ -311,13 +345,17 @@ class Produce(Written[Answers]):
     """Writes record batches, acknowledged by all in-sync replicas; answers (topic, [(partition,
     error, offset, time, log start)]).
 
-    transactional id (string), acknowledgements -1 (int16), timeout (int32), topics with (partition
-    int32, length int32, batch); answered by topics with (partition int32, error int16, offset,
-    time, log start (int64 each)) and the throttle time (int32).
+    Of this version on, the leader itself adds a partition to the producer's transaction, and so
+    begins it (KIP-890).
+
+    Flexible: transactional id (string), acknowledgements -1 (int16), timeout (int32), topics with
+    (partition int32, batch); answered by topics with (partition int32, error int16, offset, time,
+    log start (int64 each), array of refused records (index int32, words), words) and the throttle
+    time (int32).
     """
 
     key = 0
-    version = 7
+    version = 12
 
     transactional_id: str
     timeout_ms: int
@@ -325,57 +363,86 @@ class Produce(Written[Answers]):
     """(partition, batch in parts) by topic."""
 
     _HEAD: ClassVar = Struct(">hi")
-    _BATCH: ClassVar = Struct(">ii")
     _FOUND: ClassVar = Struct(">ihqqq")
 
     def encode(self) -> Sequence[bytes]:
-        written = self._BATCH.pack
-        topics = {
-            topic: [
-                (written(partition, sum(map(len, batch))), *batch) for partition, batch in group
-            ]
-            for topic, group in self.topics.items()
-        }
-        return (
-            _text(self.transactional_id),
+        parts = [
+            _UNTAGGED,
+            _compact_text(self.transactional_id),
             self._HEAD.pack(-1, self.timeout_ms),
-            *_topics(topics),
-        )
+            _varint(len(self.topics) + 1),
+        ]
+        for topic, group in self.topics.items():
+            parts += (_compact_text(topic), _varint(len(group) + 1))
+            for partition, batch in group:
+                size = _varint(sum(map(len, batch)) + 1)
+                parts += (_INT32.pack(partition), size, *batch, _UNTAGGED)
+            parts.append(_UNTAGGED)
+        parts.append(_UNTAGGED)
+        return parts
 
     def decode(self, answer: memoryview, at: int) -> Answers:
-        topics, at = _read_topics(answer, at, self._FOUND)
+        topics: Answers = []
+        count, at = _read_count(answer, _skip_tags(answer, at))
+        for _ in range(count):
+            topic, at = _read_compact(answer, at)
+            partitions, at = _read_count(answer, at)
+            group = []
+            for _ in range(partitions):
+                group.append(self._FOUND.unpack_from(answer, at))
+                at = self._skip_words(answer, at + self._FOUND.size)
+            topics.append((str(topic, "utf-8"), group))
+            at = _skip_tags(answer, at)
         _INT32.unpack_from(answer, at)
+        _skip_tags(answer, at + _INT32.size)
         return topics
+
+    @staticmethod
+    def _skip_words(answer: memoryview, at: int) -> int:
+        """Past what a partition's answer says of its error in words."""
+        refused, at = _read_count(answer, at)
+        for _ in range(refused):
+            _, at = _read_compact(answer, at + _INT32.size)
+            at = _skip_tags(answer, at)
+        _, at = _read_compact(answer, at)
+        return _skip_tags(answer, at)
 
 
 @dataclass
-class EndTxn(Written[int]):
-    """Ends the producer's transaction; answers the error.
+class EndTxn(Written[tuple[int, int, int]]):
+    """Ends the producer's transaction; answers (error, id, epoch): those of its next one.
 
-    transactional id (string), producer (int64) and epoch (int16), whether to commit (int8);
-    answered by the throttle time (int32) and error (int16).
+    Of this version on, each transaction has an epoch of its own, so that nothing of one that is
+    over can get into the next (KIP-890).
+
+    Flexible: transactional id (string), producer (int64) and epoch (int16), whether to commit
+    (int8); answered by the throttle time (int32), error (int16), id (int64) and epoch (int16).
     """
 
     key = 26
-    version = 0
+    version = 5
 
     transactional_id: str
     producer: int
     epoch: int
     commit: bool
 
-    _TAIL: ClassVar = Struct(">qh?")
-    _ANSWER: ClassVar = Struct(">ih")
+    _ASKED: ClassVar = Struct(">qh?")
+    _ANSWER: ClassVar = Struct(">ihqh")
 
     def encode(self) -> Sequence[bytes]:
         return (
-            _text(self.transactional_id),
-            self._TAIL.pack(self.producer, self.epoch, self.commit),
+            _UNTAGGED,
+            _compact_text(self.transactional_id),
+            self._ASKED.pack(self.producer, self.epoch, self.commit),
+            _UNTAGGED,
         )
 
-    def decode(self, answer: memoryview, at: int) -> int:
-        code: int = self._ANSWER.unpack_from(answer, at)[1]
-        return code
+    def decode(self, answer: memoryview, at: int) -> tuple[int, int, int]:
+        at = _skip_tags(answer, at)
+        _, error, producer, epoch = self._ANSWER.unpack_from(answer, at)
+        _skip_tags(answer, at + self._ANSWER.size)
+        return error, producer, epoch
 
 
 WRITTEN: Final[tuple[type[Written[Any]], ...]] = (
@@ -383,7 +450,6 @@ WRITTEN: Final[tuple[type[Written[Any]], ...]] = (
     Fetch,
     ListOffsets,
     InitProducerId,
-    AddPartitionsToTxn,
     EndTxn,
 )
 """All of them, in the order of their keys."""

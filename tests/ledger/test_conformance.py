@@ -106,7 +106,6 @@ class MemoryStranger:
         await until(lambda: not self._cluster.open_transactions)
 
     async def send(self, place: Place, value: bytes) -> int:
-        self._cluster.add_partitions(self._name, self._epoch, [place])
         self._batch += 1
         transaction = (self._name, self._producer, self._epoch)
         offset: int = await self._cluster.request(
@@ -119,10 +118,10 @@ class MemoryStranger:
         return offset
 
     async def commit(self) -> None:
-        self._cluster.end(self._name, self._epoch, commit=True)
+        self._epoch = self._cluster.end(self._name, self._epoch, commit=True)
 
     async def abort(self) -> None:
-        self._cluster.end(self._name, self._epoch, commit=False)
+        self._epoch = self._cluster.end(self._name, self._epoch, commit=False)
 
 
 class MemorySide:
@@ -431,7 +430,7 @@ async def test_a_commit_cut_off_is_there_whole_or_not_at_all(
 async def test_the_end_of_a_transaction_is_asked_for_once(
     side: Side, log: Log, reader: Reader, ends: EndOffsets
 ) -> None:
-    """A second request may end the next transaction: what happened, only the next producer says."""
+    """What happened, only the next producer says."""
     unsure, heir = log.writer(0), log.writer(0)
     await unsure.start()
     with side.unanswered_ends() as lost, pytest.raises(LogUnavailable):

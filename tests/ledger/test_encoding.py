@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.ledger.batches import KafkaBatch
-from agents.ledger.encoding import SEQUENCES, Batch, Records
+from agents.ledger.encoding import Batch, Records
 from agents.ledger.log import Entry, Unreadable
 from schemas import limits
 
@@ -20,19 +20,18 @@ BLOBS = st.none() | st.binary(max_size=70) | st.integers(8_180, 8_200).map(bytes
 HEADERS = st.lists(st.tuples(st.text(max_size=70), st.binary(max_size=70)), max_size=2).map(tuple)
 
 
-def batches(entries: Sequence[Entry], sequence: int, at_once: int = 1_000_000) -> list[Batch]:
+def batches(entries: Sequence[Entry], at_once: int = 1_000_000) -> list[Batch]:
     """Of entries that are added so many at once."""
     records = Records()
     for at in range(0, len(entries), at_once):
         records.add(entries[at : at + at_once])
-    assert len(records) == len(entries)
-    return list(records.batches(NOW_MS, PRODUCER, EPOCH, sequence))
+    return list(records.batches(NOW_MS, PRODUCER, EPOCH))
 
 
-def by_the_library(entries: list[Entry], sequence: int) -> bytes:
+def by_the_library(entries: list[Entry]) -> bytes:
     builder = DefaultRecordBatchBuilder(
         magic=2, compression_type=0, is_transactional=1, producer_id=PRODUCER,
-        producer_epoch=EPOCH, base_sequence=sequence, batch_size=limits.WRITE_BATCH_BYTES_MAX,
+        producer_epoch=EPOCH, base_sequence=0, batch_size=limits.WRITE_BATCH_BYTES_MAX,
     )  # fmt: skip
     for number, entry in enumerate(entries):
         assert builder.append(number, NOW_MS, entry.key, entry.value, list(entry.headers))
@@ -43,18 +42,18 @@ def by_the_library(entries: list[Entry], sequence: int) -> bytes:
     st.lists(st.builds(Entry, BLOBS, BLOBS, HEADERS), min_size=1, max_size=30), st.integers(1, 30)
 )
 def test_a_batch_is_that_of_the_library(entries: list[Entry], at_once: int) -> None:
-    (batch,) = batches(entries, 5, at_once)
-    assert b"".join(batch) == by_the_library(entries, 5)
+    (batch,) = batches(entries, at_once)
+    assert b"".join(batch) == by_the_library(entries)
 
 
 def test_a_batch_of_more_records_than_fit_two_bytes_of_offset() -> None:
     entries = [Entry(b"k", None)] * 8_200
-    (batch,) = batches(entries, 0)
-    assert b"".join(batch) == by_the_library(entries, 0)
+    (batch,) = batches(entries)
+    assert b"".join(batch) == by_the_library(entries)
 
 
 def test_nothing_is_no_batch() -> None:
-    assert batches([], 0) == []
+    assert batches([]) == []
 
 
 @pytest.mark.parametrize("at_once", [1, 100, 1_000_000])
@@ -62,10 +61,10 @@ def test_nothing_is_no_batch() -> None:
 def test_much_is_several_batches_numbered_on(size: int, at_once: int) -> None:
     number = max(3, 3 * limits.WRITE_BATCH_BYTES_MAX // (size + 20))
     entries = [Entry(b"%d" % at, bytes(size), (("at", b"%d" % at),)) for at in range(number)]
-    made = batches(entries, 7, at_once)
+    made = batches(entries, at_once)
     assert len(made) > 2
     found = []
-    sequence = 7
+    sequence = 0
     for batch in made:
         data = b"".join(batch)
         KafkaBatch("topic", 0, data).check()
@@ -80,16 +79,9 @@ def test_much_is_several_batches_numbered_on(size: int, at_once: int) -> None:
     assert found == entries
 
 
-def test_after_the_last_sequence_number_comes_zero() -> None:
-    entries = [Entry(b"", bytes(limits.WRITE_BATCH_BYTES_MAX))] * 3
-    made = batches(entries, SEQUENCES - 2)
-    sequences = [DefaultRecordBatch(b"".join(batch)).base_sequence for batch in made]
-    assert sequences == [SEQUENCES - 2, SEQUENCES - 1, 0]
-
-
 @given(st.data())
 def test_a_changed_bit_is_seen(data: st.DataObject) -> None:
-    (batch,) = batches([Entry(b"key", b"value")], 0)
+    (batch,) = batches([Entry(b"key", b"value")])
     damaged = bytearray(b"".join(batch))
     bit = data.draw(st.integers(CRC_AT * 8, len(damaged) * 8 - 1))
     damaged[bit // 8] ^= 1 << bit % 8

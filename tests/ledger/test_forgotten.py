@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from types import SimpleNamespace
@@ -20,20 +19,21 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaConnectionError
+from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.structs import TopicPartition
 
 from agents.ledger.client import Client
-from agents.ledger.encoding import Batch, Records
-from agents.ledger.kafka import KafkaLog, KafkaWriter, _first_error
+from agents.ledger.encoding import Records
+from agents.ledger.kafka import KafkaLog, KafkaWriter
 from agents.ledger.ledger import Ledger
 from agents.ledger.log import Entry, LogUnavailable, Place, Refused
 from agents.ledger.turn import Turn, answer
 from agents.ledger.wire import (
-    AddPartitionsToTxn,
     DescribeProducersRequest,
     DescribeTransactionsRequest,
     EndTxn,
     InitProducerId,
+    Produce,
     WriteTxnMarkersRequest,
 )
 from agents.references import References
@@ -84,23 +84,42 @@ async def started(log: KafkaLog) -> AsyncIterator[Callable[[], Any]]:
         await writer.close()
 
 
+async def unnoticed(client: AIOKafkaClient, request: Produce) -> None:
+    """Write it as older clients do, who tell the coordinator themselves; this one does not."""
+    await client.send(
+        client.get_random_node(),
+        ProduceRequest(
+            transactional_id=request.transactional_id,
+            required_acks=-1,
+            timeout=request.timeout_ms,
+            topics=[
+                (topic, [(partition, b"".join(batch)) for partition, batch in group])
+                for topic, group in request.topics.items()
+            ],
+        ),
+    )
+
+
+async def begin(writer: KafkaWriter, value: bytes, places: tuple[Place, ...] = (B,)) -> None:
+    """A transaction on A and `places`, of which the coordinator knows only A."""
+    known = TopicPartition(writer._wire[A[0]], A[1])
+    await writer._produce({known: writer._batches(known, one(value), 0)})
+    for topic, partition in places:
+        key = TopicPartition(writer._wire[topic], partition)
+        (batch,) = writer._batches(key, one(value), 0)
+        await unnoticed(
+            writer._client, Produce(writer._id, 1_000, {key.topic: [(partition, batch)]})
+        )
+
+
 async def forget(
     writer: KafkaWriter, value: bytes, *, commit: bool, places: tuple[Place, ...] = (B,)
 ) -> None:
-    """A transaction on A and `places`, of which the coordinator ends only A."""
-    known = TopicPartition(writer._wire[A[0]], A[1])
-    await writer._coordinated(
-        AddPartitionsToTxn(writer._id, writer._pid, writer._epoch, {known.topic: [0]}),
-        _first_error,
-    )
-    queues: dict[TopicPartition, deque[Batch]] = {}
-    for topic, partition in (A, *places):
-        key = TopicPartition(writer._wire[topic], partition)
-        queues[key] = writer._batches(key, one(value), 0)
-    await writer._produce(queues)
-    await writer._coordinated(
+    """It is over for the coordinator, which ended only A."""
+    await begin(writer, value, places)
+    _, writer._pid, writer._epoch = await writer._coordinated(
         EndTxn(writer._id, writer._pid, writer._epoch, commit),
-        lambda code: code,
+        lambda answer: answer[0],
         again=False,
     )
 
@@ -111,8 +130,12 @@ def one(value: bytes) -> Records:
     return records
 
 
-async def cut_off(writer: KafkaWriter, value: bytes) -> None:
-    """A transaction on A and B whose end is never asked for."""
+def both(value: bytes) -> dict[Place, list[Entry]]:
+    return {A: [Entry(b"k", value)], B: [Entry(b"k", value)]}
+
+
+async def cut_off(writer: KafkaWriter, entries: dict[Place, list[Entry]]) -> None:
+    """A transaction whose end is never asked for."""
     ask = Client.ask
 
     async def failing(self: Client, node: int, request: Any) -> Any:
@@ -123,7 +146,7 @@ async def cut_off(writer: KafkaWriter, value: bytes) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Client, "ask", failing)
         with pytest.raises(LogUnavailable):
-            await write(writer, {A: [Entry(b"k", value)], B: [Entry(b"k", value)]})
+            await write(writer, entries)
 
 
 @contextmanager
@@ -132,9 +155,13 @@ def forgetting(topic: str) -> Iterator[None]:
     ask = Client.ask
 
     async def silent(self: Client, node: int, request: Any) -> Any:
-        if isinstance(request, AddPartitionsToTxn):
-            request.topics = {one: all_ for one, all_ in request.topics.items() if one != topic}
-        return await ask(self, node, request)
+        if not isinstance(request, Produce) or topic not in request.topics:
+            return await ask(self, node, request)
+        hidden = {topic: request.topics[topic]}
+        others = {one: group for one, group in request.topics.items() if one != topic}
+        answer = await ask(self, node, Produce(request.transactional_id, 1_000, others))
+        await unnoticed(self, Produce(request.transactional_id, 1_000, hidden))
+        return [*answer, (topic, [(partition, 0) for partition, _ in hidden[topic]])]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Client, "ask", silent)
@@ -220,7 +247,7 @@ async def test_the_next_producer_ends_it_as_it_was_decided(
     log: KafkaLog, started: Any, commit: bool
 ) -> None:
     first = await started()
-    await write(first, {A: [Entry(b"k", b"0")], B: [Entry(b"k", b"0")]})
+    await write(first, both(b"0"))
     await forget(first, b"1", commit=commit, places=(B, STAFF))
     before = counted()
     heir = await started()
@@ -230,8 +257,17 @@ async def test_the_next_producer_ends_it_as_it_was_decided(
     assert await committed(log, STAFF) == wanted[1:]
     result = "commit" if commit else "abort"
     assert counted() == {**before, result: before[result] + 2}
-    await write(heir, {A: [Entry(b"k", b"2")], B: [Entry(b"k", b"2")]})
+    await write(heir, both(b"2"))
     assert await committed(log, B) == [*wanted, b"2"]
+
+
+async def test_the_next_producer_ends_what_was_aborted_for_it(log: KafkaLog, started: Any) -> None:
+    await begin(await started(), b"never")
+    before = counted()
+    heir = await started()
+    assert counted() == {**before, "abort": before["abort"] + 1}
+    await write(heir, both(b"1"))
+    assert await committed(log, A) == await committed(log, B) == [b"1"]
 
 
 async def test_what_was_forgotten_survives_the_abort_of_the_next(
@@ -241,7 +277,7 @@ async def test_what_was_forgotten_survives_the_abort_of_the_next(
     writer = await started()
     await forget(writer, b"1", commit=True)
     writer._client.connection(writer._coordinator).close()
-    await cut_off(writer, b"never")
+    await cut_off(writer, both(b"never"))
     await started()
     assert await committed(log, B) == [b"1"]
     assert await committed(log, A) == [b"1"]
@@ -251,10 +287,10 @@ async def test_the_same_producer_goes_on(log: KafkaLog, started: Any) -> None:
     writer = await started()
     await forget(writer, b"never", commit=False)
     writer._client.connection(writer._coordinator).close()
-    await write(writer, {A: [Entry(b"k", b"2")], B: [Entry(b"k", b"2")]})
+    await write(writer, both(b"2"))
     assert await committed(log, B) == [b"2"]
     with requests() as sent:
-        await write(writer, {A: [Entry(b"k", b"3")], B: [Entry(b"k", b"3")]})
+        await write(writer, both(b"3"))
     assert await committed(log, B) == [b"2", b"3"]
     assert "DescribeProducersRequest" not in sent
 
@@ -271,11 +307,27 @@ async def test_what_nobody_can_know_is_not_guessed(
     )
     if goes_on:
         first._epoch = epoch
-        first._sequences.clear()
         await write(first, {A: [Entry(b"k", b"2")]})
     for _ in range(2):
         with pytest.raises(Refused, match=r"kafka-transactions\.sh"):
             await started()
+
+
+async def test_the_abort_of_the_next_is_not_the_end_of_the_last(
+    log: KafkaLog, started: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next one began elsewhere, without looking: of what was committed nothing is aborted."""
+    writer = await started()
+    await forget(writer, b"1", commit=True)
+
+    async def nothing() -> None:
+        """As if the coordinator had been there all the time."""
+
+    monkeypatch.setattr(writer, "_before_transaction", nothing)
+    await cut_off(writer, {A: [Entry(b"k", b"never")]})
+    with pytest.raises(Refused, match=r"kafka-transactions\.sh"):
+        await started()
+    assert await committed(log, A) == [b"1"]
 
 
 async def test_in_health_nothing_is_written(log: KafkaLog, started: Any) -> None:
@@ -298,8 +350,8 @@ async def test_an_open_transaction_is_the_coordinators_to_abort(
     log: KafkaLog, started: Any
 ) -> None:
     zombie = await started()
-    await write(zombie, {A: [Entry(b"k", b"1")], B: [Entry(b"k", b"1")]})
-    await cut_off(zombie, b"never")
+    await write(zombie, both(b"1"))
+    await cut_off(zombie, both(b"never"))
     with requests() as sent:
         await started()
     assert "WriteTxnMarkersRequest" not in sent
@@ -312,10 +364,6 @@ async def test_another_producers_open_transaction_is_left_alone(
     """`staff` is written by the producers of all partitions."""
     other = log.writer(1)
     await other.start()
-    await other._coordinated(
-        AddPartitionsToTxn(other._id, other._pid, other._epoch, {other._wire["staff"]: [0]}),
-        _first_error,
-    )
     key = TopicPartition(other._wire["staff"], 0)
     await other._produce({key: other._batches(key, one(b"open"), 0)})
     with requests() as sent:

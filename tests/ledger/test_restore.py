@@ -57,7 +57,6 @@ async def test_what_an_heir_wrote_and_compaction_took_away_is_not_held_for_lost(
             stages.append(self.stage)
             name = "realname-0"
             producer, epoch = cluster.begin_producer(name, limits.TRANSACTION_MS_MAX)
-            cluster.add_partitions(name, epoch, [STATE])
             partition = cluster.partitions[STATE]
             entries = [Entry(one.key, one.value) for one in partition.visible(0, partition.stable)]
             await cluster.request(
