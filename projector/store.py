@@ -22,7 +22,11 @@ from projector.fold import (
     Rows,
 )
 from projector.migrate import PROJECTOR_LOCK, SCHEMA
-from schemas.limits import PROJECTOR_CONNECT_MS_MAX, PROJECTOR_STATEMENT_MS_MAX
+from schemas.limits import (
+    PROJECTOR_CONNECT_MS_MAX,
+    PROJECTOR_COPY_LINES_MAX,
+    PROJECTOR_STATEMENT_MS_MAX,
+)
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Place = tuple[str, int]
@@ -243,8 +247,6 @@ _COPIED: Final[Mapping[str, Sequence[str]]] = {
 ROW_TABLES: Final = (*_CURRENT, *_COPIED)
 """The tables that are rebuilt from the topics."""
 
-_CHUNK_LINES: Final = 4_000
-
 _LOCK_PROGRESS: Final = f"""
     select p.topic, p.partition, p.next_offset
     from {SCHEMA}.progress p
@@ -302,8 +304,8 @@ async def commit(connection: Connection, rows: Rows, moves: Mapping[Place, Move]
 
 async def _chunks(lines: Sequence[str]) -> AsyncIterator[bytes]:
     """Pieces for the server to begin with while the next ones are made."""
-    for begin in range(0, len(lines), _CHUNK_LINES):
-        yield "".join(lines[begin : begin + _CHUNK_LINES]).encode()
+    for begin in range(0, len(lines), PROJECTOR_COPY_LINES_MAX):
+        yield "".join(lines[begin : begin + PROJECTOR_COPY_LINES_MAX]).encode()
 
 
 async def reset(connection: Connection) -> None:

@@ -137,6 +137,9 @@ PROJECTOR_FETCH_RECORDS_MAX: Final = 1_000
 """Records taken from the client at once. So long, some milliseconds, does the database wait for the
 next statement of the batch before."""
 
+PROJECTOR_COPY_LINES_MAX: Final = 4_000
+"""Lines of a history that are put together and sent to PostgreSQL at once."""
+
 PROJECTOR_HELD_RECORDS_MAX: Final = 2_000
 """Events of one topic-partition that wait for another topic; past it the partition is paused until
 they are applied."""

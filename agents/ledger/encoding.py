@@ -41,21 +41,25 @@ Batch = Sequence[bytes]
 which would go through all of its memory once more."""
 
 
-def _varint(number: int) -> bytes:
-    """A signed number: zigzag, seven bits a byte, the lowest first."""
-    left = number << 1 ^ number >> 63
+def varint(number: int) -> bytes:
+    """A number that is not negative: seven bits a byte, the lowest first."""
     made = bytearray()
-    while left > 0x7F:
-        made.append(left & 0x7F | 0x80)
-        left >>= 7
-    made.append(left)
+    while number > 0x7F:
+        made.append(number & 0x7F | 0x80)
+        number >>= 7
+    made.append(number)
     return bytes(made)
 
 
-_MADE: Final = [_varint(number) for number in range(1 << 13)]
+def _zigzag(number: int) -> bytes:
+    """A signed number."""
+    return varint(number << 1 ^ number >> 63)
+
+
+_MADE: Final = [_zigzag(number) for number in range(1 << 13)]
 """Made before: all up to two bytes long, as most lengths and offsets are. Whoever uses it looks
 first whether it is long enough: there are four a record, too many for a call each."""
-_NULL: Final = _varint(-1)
+_NULL: Final = _zigzag(-1)
 """The length of a key or value that is not there."""
 
 
@@ -90,12 +94,12 @@ class Records:
                 key, key_length = b"", _NULL
             else:
                 number = len(key)
-                key_length = made[number] if number < made_max else _varint(number)
+                key_length = made[number] if number < made_max else _zigzag(number)
             if value is None:
                 value, value_length = b"", _NULL
             else:
                 number = len(value)
-                value_length = made[number] if number < made_max else _varint(number)
+                value_length = made[number] if number < made_max else _zigzag(number)
             contents = len(key_length) + len(key) + len(value_length) + len(value) + len(headers)
             needed = _FRAME_BYTES_MAX + contents
             if count and size + needed > limits.WRITE_BATCH_BYTES_MAX:
@@ -103,9 +107,9 @@ class Records:
                 self._full.append((count, self._pieces))
                 self._pieces, records = [], []
                 size, count = _EMPTY_BYTES, 0
-            offset = made[count] if count < made_max else _varint(count)
+            offset = made[count] if count < made_max else _zigzag(count)
             number = len(_NO_DELTA) + len(offset) + contents
-            length = made[number] if number < made_max else _varint(number)
+            length = made[number] if number < made_max else _zigzag(number)
             records += (length, _NO_DELTA, offset, key_length, key, value_length, value, headers)
             size += needed
             count += 1
@@ -133,8 +137,8 @@ def _batch(
 
 
 def _headers(headers: Headers) -> bytes:
-    made = [_varint(len(headers))]
+    made = [_zigzag(len(headers))]
     for name, value in headers:
         raw = name.encode()
-        made += (_varint(len(raw)), raw, _varint(len(value)), value)
+        made += (_zigzag(len(raw)), raw, _zigzag(len(value)), value)
     return b"".join(made)

@@ -27,6 +27,8 @@ from aiokafka.protocol.types import (
 )
 from aiokafka.structs import TopicPartition
 
+from agents.ledger.encoding import varint
+
 _TEXT: Final = CompactString("utf-8")
 _TAGS: Final = ("tags", TaggedFields)
 _NO_TAGS: Final[Mapping[int, bytes]] = {}
@@ -125,20 +127,11 @@ def _read_topics(answer: memoryview, at: int, form: Struct) -> tuple[Answers, in
 _UNTAGGED: Final = b"\0"
 
 
-def _varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
-
 @cache
 def _compact_text(value: str) -> bytes:
     """As `_text`, for flexible versions."""
     raw = value.encode()
-    return _varint(len(raw) + 1) + raw
+    return varint(len(raw) + 1) + raw
 
 
 def _read_varint(answer: memoryview, at: int) -> tuple[int, int]:
@@ -173,6 +166,17 @@ def _skip_tags(answer: memoryview, at: int) -> int:
         _part(answer, at, size)
         at += size
     return at
+
+
+_PRODUCER: Final = Struct(">ihqh")
+
+
+def _read_producer(answer: memoryview, at: int) -> tuple[int, int, int]:
+    """What the coordinator says of a producer, after the throttle time: (error, id, epoch)."""
+    at = _skip_tags(answer, at)
+    _, error, producer, epoch = _PRODUCER.unpack_from(answer, at)
+    _skip_tags(answer, at + _PRODUCER.size)
+    return error, producer, epoch
 
 
 @dataclass
@@ -323,7 +327,6 @@ class InitProducerId(Written[tuple[int, int, int]]):
     """Where a producer asks for its own next epoch: one that was fenced gets none."""
 
     _ASKED: ClassVar = Struct(">iqh")
-    _ANSWER: ClassVar = Struct(">ihqh")
 
     def encode(self) -> Sequence[bytes]:
         return (
@@ -334,10 +337,7 @@ class InitProducerId(Written[tuple[int, int, int]]):
         )
 
     def decode(self, answer: memoryview, at: int) -> tuple[int, int, int]:
-        at = _skip_tags(answer, at)
-        _, error, producer, epoch = self._ANSWER.unpack_from(answer, at)
-        _skip_tags(answer, at + self._ANSWER.size)
-        return error, producer, epoch
+        return _read_producer(answer, at)
 
 
 @dataclass
@@ -370,12 +370,12 @@ class Produce(Written[Answers]):
             _UNTAGGED,
             _compact_text(self.transactional_id),
             self._HEAD.pack(-1, self.timeout_ms),
-            _varint(len(self.topics) + 1),
+            varint(len(self.topics) + 1),
         ]
         for topic, group in self.topics.items():
-            parts += (_compact_text(topic), _varint(len(group) + 1))
+            parts += (_compact_text(topic), varint(len(group) + 1))
             for partition, batch in group:
-                size = _varint(sum(map(len, batch)) + 1)
+                size = varint(sum(map(len, batch)) + 1)
                 parts += (_INT32.pack(partition), size, *batch, _UNTAGGED)
             parts.append(_UNTAGGED)
         parts.append(_UNTAGGED)
@@ -428,7 +428,6 @@ class EndTxn(Written[tuple[int, int, int]]):
     commit: bool
 
     _ASKED: ClassVar = Struct(">qh?")
-    _ANSWER: ClassVar = Struct(">ihqh")
 
     def encode(self) -> Sequence[bytes]:
         return (
@@ -439,10 +438,7 @@ class EndTxn(Written[tuple[int, int, int]]):
         )
 
     def decode(self, answer: memoryview, at: int) -> tuple[int, int, int]:
-        at = _skip_tags(answer, at)
-        _, error, producer, epoch = self._ANSWER.unpack_from(answer, at)
-        _skip_tags(answer, at + self._ANSWER.size)
-        return error, producer, epoch
+        return _read_producer(answer, at)
 
 
 WRITTEN: Final[tuple[type[Written[Any]], ...]] = (

@@ -18,6 +18,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.structs import TopicPartition
 
+from agents.ledger.kafka import KafkaLog, KafkaWriter
 from deployment import topics
 from deployment.catalog import Catalog, load_catalog
 
@@ -135,6 +136,22 @@ async def deployment(broker: str, prefix: str, tmp_path: Path) -> AsyncIterator[
     await topics.apply(broker, made.catalog, 1)
     with _ended(made.workers):
         yield made
+
+
+@pytest.fixture
+async def started(log: KafkaLog) -> AsyncIterator[Callable[[], Any]]:
+    """Makes started writers of partition 0 of the test's own `log`."""
+    made: list[KafkaWriter] = []
+
+    async def start() -> KafkaWriter:
+        made.append(log.writer(0))
+        async with asyncio.timeout(20):
+            await made[-1].start()
+        return made[-1]
+
+    yield start
+    for writer in made:
+        await writer.close()
 
 
 @contextlib.contextmanager

@@ -43,10 +43,8 @@ from local.broker import Broker
 from schemas import limits
 from tests.ledger import toy
 from tests.ledger.reading_back import committed
-from tests.ledger.writing import write
+from tests.ledger.writing import A, B, both, write
 
-A: Place = ("outcomes", 0)
-B: Place = ("person-state", 0)
 STAFF: Place = ("staff", 0)
 
 
@@ -66,22 +64,6 @@ async def log(careless: str) -> KafkaLog:
     catalog = load_catalog(f"t{uuid.uuid4().hex[:12]}.", partitions=2)
     await topics.apply(careless, catalog, 1)
     return KafkaLog(careless, catalog)
-
-
-@pytest.fixture
-async def started(log: KafkaLog) -> AsyncIterator[Callable[[], Any]]:
-    """Makes started writers of partition 0."""
-    made: list[KafkaWriter] = []
-
-    async def start() -> KafkaWriter:
-        made.append(log.writer(0))
-        async with asyncio.timeout(20):
-            await made[-1].start()
-        return made[-1]
-
-    yield start
-    for writer in made:
-        await writer.close()
 
 
 async def unnoticed(client: AIOKafkaClient, request: Produce) -> None:
@@ -128,10 +110,6 @@ def one(value: bytes) -> Records:
     records = Records()
     records.add([Entry(b"k", value)])
     return records
-
-
-def both(value: bytes) -> dict[Place, list[Entry]]:
-    return {A: [Entry(b"k", value)], B: [Entry(b"k", value)]}
 
 
 async def cut_off(writer: KafkaWriter, entries: dict[Place, list[Entry]]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -11,16 +9,13 @@ from aiokafka.errors import KafkaConnectionError
 
 from agents.ledger import kafka
 from agents.ledger.client import Client
-from agents.ledger.kafka import KafkaLog, KafkaWriter
-from agents.ledger.log import Entry, Fenced, LogUnavailable, Place
+from agents.ledger.kafka import KafkaLog
+from agents.ledger.log import Entry, Fenced, LogUnavailable
 from agents.ledger.wire import EndTxn, Produce
 from deployment import topics
 from deployment.catalog import load_catalog
 from tests.ledger.reading_back import committed
-from tests.ledger.writing import write
-
-A: Place = ("outcomes", 0)
-B: Place = ("person-state", 0)
+from tests.ledger.writing import A, B, both, write
 
 INVALID_PRODUCER_EPOCH = 47
 PRODUCER_FENCED = 90
@@ -31,26 +26,6 @@ async def log(broker: str, prefix: str) -> KafkaLog:
     catalog = load_catalog(prefix, partitions=1)
     await topics.apply(broker, catalog, 1)
     return KafkaLog(broker, catalog)
-
-
-@pytest.fixture
-async def started(log: KafkaLog) -> AsyncIterator[Callable[[], Any]]:
-    """Makes started writers of partition 0."""
-    made: list[KafkaWriter] = []
-
-    async def start() -> KafkaWriter:
-        made.append(log.writer(0))
-        async with asyncio.timeout(20):
-            await made[-1].start()
-        return made[-1]
-
-    yield start
-    for writer in made:
-        await writer.close()
-
-
-def both(value: bytes) -> dict[Place, list[Entry]]:
-    return {A: [Entry(b"k", value)], B: [Entry(b"k", value)]}
 
 
 async def test_each_transaction_has_an_epoch_of_its_own(started: Any) -> None:
